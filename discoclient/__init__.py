@@ -1,0 +1,66 @@
+"""Client-side service discovery over etcd.
+
+Services register themselves under a lease (`register`); callers write ``DiscoClient("experiment").get("/users/1")``.
+"""
+
+from .balancing.balancer import Balancer
+from .balancing.endpoint import Endpoint
+from .balancing.picker import Picker
+from .client import AsyncDiscoClient, DiscoClient
+from .control.handle import RegistryHandle, connect
+from .model.errors import (
+    ConfigError,
+    DeadlineExceeded,
+    DiscoError,
+    DiscoveryTimeout,
+    LeaseExpired,
+    NoInstances,
+    RegistryDenied,
+    RegistryError,
+    RegistryUnavailable,
+    RevisionCompacted,
+    RoutingError,
+)
+from .model.instance import Instance, State
+from .model.policy import OutlierPolicy, RetryPolicy
+from .model.snapshot import Snapshot
+from .serving.registration import AsyncRegistration, Registration, aregister, register
+from .transport.async_transport import AsyncDiscoTransport
+from .transport.options import DiscoOptions, Routed
+from .transport.sync_transport import DiscoTransport
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncDiscoClient",
+    "AsyncDiscoTransport",
+    "AsyncRegistration",
+    "Balancer",
+    "ConfigError",
+    "DeadlineExceeded",
+    "DiscoClient",
+    "DiscoError",
+    "DiscoOptions",
+    "DiscoTransport",
+    "DiscoveryTimeout",
+    "Endpoint",
+    "Instance",
+    "LeaseExpired",
+    "NoInstances",
+    "OutlierPolicy",
+    "Picker",
+    "Registration",
+    "RegistryDenied",
+    "RegistryError",
+    "RegistryHandle",
+    "RegistryUnavailable",
+    "RetryPolicy",
+    "RevisionCompacted",
+    "Routed",
+    "RoutingError",
+    "Snapshot",
+    "State",
+    "aregister",
+    "connect",
+    "register",
+]

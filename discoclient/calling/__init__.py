@@ -1,0 +1,1 @@
+"""What happens in one call? The flow, the same for sync and async. Pure."""

@@ -1,0 +1,147 @@
+"""The follower does what the watch machine asks, on the background loop, and tells it what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Generic, TypeVar
+
+from ..model.errors import RegistryError
+from ..registry.happenings import Ask, Broke, Do, Event, Failed, Listed, Notice, Phase, Probed, WatchSettings
+from ..registry.machine import WatchMachine
+from ..registry.protocol import Entry, Registry
+
+__all__ = ["Follower"]
+
+T = TypeVar("T")
+
+logger = logging.getLogger("discoclient.registry")
+
+_LEVELS = {"broke": logging.INFO, "compacted": logging.INFO}
+
+
+class Follower(Generic[T]):
+    """Keeps knowing what is in *range*, for as long as `run` runs.
+
+    *on_change* is called on the background loop after every change of ``records``, the first knowledge included.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        range: str,
+        decode: Callable[[Entry], T],
+        on_change: Callable[[Follower[T]], None],
+        *,
+        settings: WatchSettings,
+        clock: Callable[[], float],
+        rng: Random,
+    ) -> None:
+        self._registry = registry
+        self._range = range
+        self._on_change = on_change
+        self._clock = clock
+        self._machine = WatchMachine(decode, settings=settings, rng=rng)
+        self._tasks: dict[Do, asyncio.Task[None]] = {}
+        self._events: asyncio.Queue[tuple[asyncio.Task[None] | None, Event]] = asyncio.Queue()
+        self.last_error: RegistryError | None = None
+        """Why the registry could not be asked, the last time that it couldn't."""
+
+    @property
+    def records(self) -> Mapping[str, T]:
+        return self._machine.records
+
+    @property
+    def revision(self) -> int:
+        return self._machine.revision
+
+    @property
+    def is_stale(self) -> bool:
+        return self._machine.is_stale
+
+    @property
+    def phase(self) -> Phase:
+        return self._machine.phase
+
+    @property
+    def skipped(self) -> Mapping[str, str]:
+        return self._machine.skipped
+
+    @property
+    def fresh_at(self) -> float | None:
+        return self._machine.fresh_at
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        machine = self._machine
+        try:
+            self._start(machine.start(self._clock()))
+            while True:
+                event = await self._next_event()
+                asks = machine.handle(event, self._clock()) if event is not None else []
+                if machine.wake_at is not None and machine.wake_at <= self._clock():
+                    asks = asks + machine.tick(self._clock())
+                self._start(asks)
+                self._report()
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _next_event(self) -> Event | None:
+        """What happened, or ``None`` when it is time for the machine's next step."""
+        wake_at = self._machine.wake_at
+        while True:
+            try:
+                async with asyncio.timeout(None if wake_at is None else max(0.0, wake_at - self._clock())):
+                    task, event = await self._events.get()
+            except TimeoutError:
+                return None
+            if task in self._tasks.values():  # else it was replaced meanwhile, and its word no longer counts
+                return event
+
+    def _start(self, asks: list[Ask]) -> None:
+        for ask in asks:
+            replaced = self._tasks.get(ask.what)
+            if replaced is not None:
+                replaced.cancel()
+            self._tasks[ask.what] = asyncio.create_task(self._do(ask))
+
+    def _tell(self, event: Event) -> None:
+        self._events.put_nowait((asyncio.current_task(), event))
+
+    async def _do(self, ask: Ask) -> None:
+        registry, what = self._registry, ask.what
+        try:
+            match what:
+                case Do.WATCH:
+                    async for batch in registry.watch(self._range, after=ask.after):
+                        self._tell(batch)
+                case Do.PROBE:
+                    self._tell(Probed(await registry.probe(self._range, after=ask.after), ask.after))
+                case _:
+                    is_stale = what is Do.LIST_STALE
+                    self._tell(Listed(await registry.list(self._range, serializable=is_stale), is_stale))
+        except RegistryError as error:
+            self.last_error = error
+            self._tell(Broke(error) if what is Do.WATCH else Failed(what, error))
+        except (
+            Exception
+        ) as error:  # a bug, ours or a dependency's: log it loudly, and go on as if the registry had failed
+            logger.exception("%s of %s failed", what, self._range)
+            failure = RegistryError(f"{type(error).__name__} in the registry client")
+            self.last_error = failure
+            self._tell(Broke(failure) if what is Do.WATCH else Failed(what, failure))
+
+    def _report(self) -> None:
+        machine = self._machine
+        notices, machine.notices = machine.notices, []
+        for notice in notices:
+            self._log(notice)
+        if machine.take_change():
+            self._on_change(self)
+
+    def _log(self, notice: Notice) -> None:
+        logger.log(_LEVELS.get(notice.kind, logging.WARNING), "%s: %s", self._range, notice.text)

@@ -1,0 +1,130 @@
+"""Looking at a registry: `connect` gives a handle."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from ..model.instance import Instance, check_service
+from ..model.policy import check_seconds
+from ..model.snapshot import Snapshot
+from ..registry.address import RegistryAddress
+from ..registry.protocol import MemberStatus
+from .hub import Hub, find_address, hub
+from .resolver import Resolver
+
+__all__ = ["RegistryHandle", "connect"]
+
+
+class RegistryHandle:
+    """A look at a registry, for tools and for people. A context manager. Safe to use from several threads.
+
+    What it looks at is followed from the first look until `close`, so a second look costs nothing.
+    """
+
+    def __init__(self, address: RegistryAddress, shared: Hub, discovery_timeout: float) -> None:
+        self._address = address
+        self._hub = shared
+        self._timeout = discovery_timeout
+        self._lock = threading.Lock()
+        self._resolvers: dict[str, Resolver] = {}
+        self._closing = threading.Event()
+
+    def __repr__(self) -> str:
+        return f"<RegistryHandle {self._address}>"
+
+    @property
+    def address(self) -> RegistryAddress:
+        return self._address
+
+    def services(self) -> list[str]:
+        """The names of the services that have an instance, in any state. Asks the registry. Raises `RegistryError`."""
+        prefix = self._address.keys.all_services
+        registry = self._hub.registry(self._address)
+        keys = self._hub.background.submit(registry.children(prefix)).result()
+        return sorted({key[len(prefix) :].partition("/")[0] for key in keys})
+
+    def instances(self, service: str) -> list[Instance]:
+        """All instances of *service*, in all states, ordered by id. Raises `DiscoveryTimeout` if nothing is known in time."""
+        return list(self.snapshot(service).instances)
+
+    def snapshot(self, service: str) -> Snapshot:
+        """The newest snapshot of *service*. Raises `DiscoveryTimeout` if nothing is known of it in time."""
+        resolver = self._resolver(service)
+        if not resolver.wait(lambda: resolver.snapshot is not None, self._timeout):
+            raise resolver.timed_out(self._timeout)
+        assert resolver.snapshot is not None
+        return resolver.snapshot
+
+    def watch(self, service: str) -> Iterator[Snapshot]:
+        """The present snapshot of *service* at once, then every newer one, until the handle is closed.
+
+        A reader that is slow gets the newest and misses what was between. Raises `DiscoveryTimeout` as `snapshot` does.
+        """
+        resolver = self._resolver(service)
+        latest = self.snapshot(service)
+        yield latest
+        changed = threading.Event()
+        unsubscribe = resolver.subscribe(changed.set)
+        try:
+            while not self._closing.is_set():
+                newest = resolver.snapshot
+                if newest is not None and newest is not latest:
+                    latest = newest
+                    yield newest
+                    continue
+                changed.wait()
+                changed.clear()
+        finally:
+            unsubscribe()
+
+    def age(self, service: str) -> float | None:
+        """Seconds since the registry last proved that what we know of *service* was all there is; ``None`` if never."""
+        return self._resolver(service).age()
+
+    def resolver(self, service: str) -> Resolver:
+        """The resolver behind the looks at *service*, for tools that ask for more."""
+        return self._resolver(service)
+
+    def members(self) -> tuple[MemberStatus, ...]:
+        """What each member of the registry says of itself; empty for a registry without members."""
+        registry = self._hub.registry(self._address)
+        return self._hub.background.submit(registry.status()).result()
+
+    def close(self) -> None:
+        """Stop looking. An iterator of `watch` ends."""
+        self._closing.set()
+        with self._lock:
+            resolvers, self._resolvers = self._resolvers, {}
+        for resolver in resolvers.values():
+            resolver.wake()
+            self._hub.release(resolver)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _resolver(self, service: str) -> Resolver:
+        with self._lock:
+            if self._closing.is_set():
+                raise RuntimeError("this handle is closed")
+            found = self._resolvers.get(check_service(service))
+            if found is None:
+                found = self._hub.acquire(self._address, service, discovery_timeout=self._timeout)
+                self._resolvers[service] = found
+            return found
+
+
+def connect(registry: str | None = None, *, discovery_timeout: float = 5.0) -> RegistryHandle:
+    """A handle on the registry at URL *registry* (default: ``$DISCO_REGISTRY``, else ``etcd://127.0.0.1:2379``).
+
+    No I/O yet. *discovery_timeout* is how many seconds a look may wait for the first knowledge. Raises `ConfigError`.
+    """
+    check_seconds("discovery_timeout", discovery_timeout)
+    return RegistryHandle(find_address(registry), hub(), discovery_timeout)

@@ -1,0 +1,54 @@
+"""Become another program that dies when our parent dies.
+
+Run by path as ``python -I -S _spawn.py PARENT_PID COMMAND...``, between the parent and the command; it ends
+in an ``exec``, so that the command has the pid that the parent knows. A program of its own, because the
+alternative, a ``preexec_fn``, runs Python between fork and exec and can deadlock in a program that has
+threads. It imports nothing of ours, and little of Python's.
+
+The kernel ties the signal to the *thread* that started us, not to its process: see
+`discoclient.dev.process.spawn`, which starts everything from a thread that lives as long as the process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(arguments: list[str]) -> int:
+    """Exec ``arguments[1:]``, to be killed when our parent, whose pid is ``arguments[0]``, goes.
+
+    Returns only on failure.
+    """
+    parent, command = int(arguments[0]), arguments[1:]
+    if sys.platform == "linux":
+        _die_with_parent()
+        # The parent may have died before the line above: then nobody will tell us any more.
+        if os.getppid() != parent:
+            return 1
+    # What an exec does not reset: Python ignores SIGPIPE, and a mask is inherited from whichever thread
+    # spawned us. A program that starts with SIGTERM blocked cannot be stopped nicely.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        print(f"cannot run {command[0]}: {error.strerror}", file=sys.stderr)
+        return 127
+
+
+def _die_with_parent() -> None:
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        print(f"prctl: {os.strerror(ctypes.get_errno())}", file=sys.stderr)
+        os._exit(127)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""The registry in etcd: the only place that knows etcd's wire."""

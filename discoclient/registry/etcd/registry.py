@@ -1,0 +1,199 @@
+"""``etcd://`` and ``etcds://``: the registry in an etcd cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from random import Random
+from time import monotonic
+from typing import Any
+
+from ...model.errors import LeaseExpired, RegistryError, RegistryUnavailable, RevisionCompacted
+from ..address import RegistryAddress
+from ..protocol import Batch, Deletion, Entry, Listing, MemberStatus, Probe, Put
+from ..protocol import Lease as LeaseProtocol
+from . import messages
+from .members import ATTEMPT_TIMEOUT, Members, Purpose
+from .watch import WatchPump
+
+__all__ = ["EtcdRegistry"]
+
+PAGE = 2000
+"""Keys a page of a list: about 0.7 MB with usual records, far from gRPC's and etcd's limits."""
+
+
+class EtcdRegistry:
+    """A `Registry` over etcd's gRPC API, with every call bounded and every member tried."""
+
+    def __init__(self, address: RegistryAddress, *, rng: Random) -> None:
+        self._rpc = messages.load()
+        self._members = Members(address, rng=rng)
+
+    async def list(self, range: str, *, serializable: bool = False) -> Listing:
+        return await self._list(range, serializable=serializable, keys_only=False)
+
+    async def children(self, range: str) -> tuple[str, ...]:
+        listing = await self._list(range, serializable=False, keys_only=True)
+        return tuple(entry.key for entry in listing.entries if entry.lease)
+
+    async def watch(self, range: str, *, after: int) -> AsyncIterator[Batch]:
+        key, end = _bounds(range)
+        create = self._rpc.WatchCreateRequest(
+            key=key, range_end=end, start_revision=after + 1, progress_notify=True
+        )
+        async with WatchPump(self._members, self._rpc, create) as pump:
+            while True:
+                response = await pump.receive()
+                yield Batch(response.header.revision, tuple(_change(event) for event in response.events))
+
+    async def probe(self, range: str, *, after: int) -> Probe:
+        key, end = _bounds(range)
+        rpc = self._rpc
+        # Two ranges in one read-only transaction: whether `count` obeys the revision filter differs between versions.
+        request = rpc.TxnRequest(
+            success=[
+                rpc.RequestOp(request_range=rpc.RangeRequest(key=key, range_end=end, count_only=True)),
+                rpc.RequestOp(
+                    request_range=rpc.RangeRequest(
+                        key=key, range_end=end, min_mod_revision=after + 1, keys_only=True, limit=1
+                    )
+                ),
+            ]
+        )
+        other = self._members.current(Purpose.WATCH) + 1
+        reply = await self._members.call("/etcdserverpb.KV/Txn", request, rpc.TxnResponse, start=other)
+        total, newer = (part.response_range for part in reply.responses)
+        return Probe(reply.header.revision, newer.kvs[0].mod_revision if newer.kvs else 0, total.count)
+
+    async def grant(self, ttl: float) -> LeaseProtocol:
+        rpc = self._rpc
+        request = rpc.LeaseGrantRequest(TTL=math.ceil(ttl))
+        reply = await self._members.call("/etcdserverpb.Lease/LeaseGrant", request, rpc.LeaseGrantResponse)
+        if reply.error:
+            raise RegistryError(f"etcd granted no lease: {reply.error}")
+        return _EtcdLease(self._members, rpc, reply.ID, float(reply.TTL))
+
+    async def put(self, key: str, value: bytes, *, lease: LeaseProtocol, expected: int) -> Put:
+        rpc, name = self._rpc, key.encode()
+        compare = rpc.Compare(
+            result=rpc.Compare.EQUAL, target=rpc.Compare.MOD, key=name, mod_revision=expected
+        )
+        request = rpc.TxnRequest(
+            compare=[compare],
+            success=[rpc.RequestOp(request_put=rpc.PutRequest(key=name, value=value, lease=lease.id))],
+            failure=[rpc.RequestOp(request_range=rpc.RangeRequest(key=name))],
+        )
+        reply = await self._members.call("/etcdserverpb.KV/Txn", request, rpc.TxnResponse)
+        if reply.succeeded:
+            return Put(True, reply.header.revision)
+        found = reply.responses[0].response_range.kvs
+        return Put(False, reply.header.revision, _entry(found[0]) if found else None)
+
+    async def status(self) -> tuple[MemberStatus, ...]:
+        """Every member's word on itself, asked side by side."""
+        return tuple(await asyncio.gather(*(self._status(member) for member in range(len(self._members)))))
+
+    async def aclose(self) -> None:
+        self._members.close()
+        await asyncio.sleep(0)  # lets the transports see their closing
+
+    async def _list(self, range: str, *, serializable: bool, keys_only: bool) -> Listing:
+        for _ in (1, 2, 3):
+            try:
+                return await self._pages(range, serializable=serializable, keys_only=keys_only)
+            except RevisionCompacted:
+                continue  # compacted between two pages: once more from the start
+        raise RegistryUnavailable("the registry is compacted faster than it can be listed")
+
+    async def _pages(self, range: str, *, serializable: bool, keys_only: bool) -> Listing:
+        key, end = _bounds(range)
+        revision = 0
+        entries: list[Entry] = []
+        while True:
+            request = self._rpc.RangeRequest(
+                key=key,
+                range_end=end,
+                limit=PAGE,
+                revision=revision,
+                serializable=serializable,
+                keys_only=keys_only,
+            )
+            reply = await self._members.call("/etcdserverpb.KV/Range", request, self._rpc.RangeResponse)
+            revision = revision or reply.header.revision
+            entries.extend(map(_entry, reply.kvs))
+            if not reply.more:
+                return Listing(revision, tuple(entries))
+            key = reply.kvs[-1].key + b"\0"
+
+    async def _status(self, member: int) -> MemberStatus:
+        name = self._members.name(member)
+        began = monotonic()
+        try:
+            reply = await self._members.ask(
+                member,
+                "/etcdserverpb.Maintenance/Status",
+                self._rpc.StatusRequest(),
+                self._rpc.StatusResponse,
+            )
+        except RegistryError as error:
+            return MemberStatus(name, error=str(error))
+        return MemberStatus(
+            name=name,
+            version=reply.version,
+            revision=reply.header.revision,
+            is_leader=reply.leader == reply.header.member_id,
+            has_leader=reply.leader != 0,
+            latency=monotonic() - began,
+        )
+
+
+class _EtcdLease:
+    def __init__(self, members: Members, rpc: Any, id: int, ttl: float) -> None:
+        self._members = members
+        self._rpc = rpc
+        self.id = id
+        self.ttl = ttl
+
+    async def renew(self) -> float:
+        reply = await self._members.call(
+            "/etcdserverpb.Lease/LeaseKeepAlive",
+            self._rpc.LeaseKeepAliveRequest(ID=self.id),
+            self._rpc.LeaseKeepAliveResponse,
+            purpose=Purpose.LEASE,
+            timeout=min(ATTEMPT_TIMEOUT, max(0.5, self.ttl / 4)),
+        )
+        if reply.TTL <= 0:  # etcd's way to say that the lease is gone; not an error of gRPC
+            raise LeaseExpired(f"lease {self.id:x} is gone")
+        return float(reply.TTL)
+
+    async def revoke(self) -> None:
+        request = self._rpc.LeaseRevokeRequest(ID=self.id)
+        try:
+            await self._members.call(
+                "/etcdserverpb.Lease/LeaseRevoke", request, self._rpc.LeaseRevokeResponse
+            )
+        except LeaseExpired:
+            pass
+
+
+def _bounds(range: str) -> tuple[bytes, bytes]:
+    """The first key and the end of a range, as etcd wants them: ``/`` + 1 is ``0``."""
+    key = range.encode()
+    return (key, key[:-1] + b"0") if range.endswith("/") else (key, b"")
+
+
+def _entry(kv: Any) -> Entry:
+    return Entry(_text(kv.key), kv.value, kv.create_revision, kv.mod_revision, kv.lease)
+
+
+def _change(event: Any) -> Entry | Deletion:
+    return (
+        Deletion(_text(event.kv.key), event.kv.mod_revision)
+        if event.type == event.DELETE
+        else _entry(event.kv)
+    )
+
+
+def _text(key: bytes) -> str:
+    return key.decode("utf-8", "surrogateescape")

@@ -1,0 +1,92 @@
+"""One watch of etcd: a task of its own reads the stream, and nothing of grpclib's cancelling reaches the reader."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Self
+
+from ...model.errors import RegistryDenied, RegistryError, RegistryUnavailable, RevisionCompacted
+from .errors import TokenRefused, translate
+from .members import ATTEMPT_TIMEOUT, Members, Purpose
+
+__all__ = ["WatchPump"]
+
+
+class WatchPump:
+    """Opens a watch at the member that watches use now, and hands over its responses. An async context manager.
+
+    A watch that ends, for whatever reason, moves the next one to another member: away from one that failed or stalled, and
+    over time evenly over all of them.
+    """
+
+    def __init__(self, members: Members, rpc: Any, create: Any) -> None:
+        self._members = members
+        self._rpc = rpc
+        self._create = create
+        self._member = members.current(Purpose.WATCH)
+        self._arrived: asyncio.Queue[Any] = asyncio.Queue()
+        self._is_open = False
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.ensure_future(self._pump())
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._members.leave(Purpose.WATCH, self._member, drop=False)
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def receive(self) -> Any:
+        """The next response that says something: the created one first, then events and progress. Raises when it ends."""
+        try:
+            async with asyncio.timeout(None if self._is_open else ATTEMPT_TIMEOUT):
+                response = await self._arrived.get()
+        except TimeoutError:
+            self._members.leave(Purpose.WATCH, self._member, drop=True)
+            raise RegistryUnavailable(
+                f"etcd {self._members.name(self._member)}: the watch did not open in time"
+            ) from None
+        if isinstance(response, RegistryError):
+            raise response
+        self._is_open = True
+        return response
+
+    async def _pump(self) -> None:
+        try:
+            stream = await self._members.open(
+                self._member, "/etcdserverpb.Watch/Watch", self._rpc.WatchRequest, self._rpc.WatchResponse
+            )
+            async with stream:
+                await stream.send_message(self._rpc.WatchRequest(create_request=self._create))
+                while (response := await stream.recv_message()) is not None:
+                    ending = self._ending(response)
+                    self._arrived.put_nowait(ending or response)
+                    if ending is not None:
+                        return
+            error: RegistryError = RegistryUnavailable(
+                f"etcd {self._members.name(self._member)} ended the watch"
+            )
+        except RegistryError as caught:
+            error = caught
+        except (
+            Exception
+        ) as caught:  # whatever it is: a watch that ends in silence would freeze its reader's world
+            error = translate(caught, self._members.name(self._member))
+            if isinstance(error, TokenRefused):
+                self._members.forget_token()
+        self._arrived.put_nowait(error)
+
+    def _ending(self, response: Any) -> RegistryError | None:
+        """Why etcd ends this watch with *response*, if it does. A refused watch is created and cancelled in one."""
+        if response.compact_revision:
+            return RevisionCompacted(f"the history up to revision {response.compact_revision} is compacted")
+        if not response.canceled:
+            return None
+        reason = response.cancel_reason or "no reason given"
+        text = f"etcd {self._members.name(self._member)} cancelled the watch: {reason}"
+        if "token" in reason:
+            self._members.forget_token()
+            return TokenRefused(text)
+        return (
+            RegistryDenied(text) if "permission" in reason or "auth" in reason else RegistryUnavailable(text)
+        )

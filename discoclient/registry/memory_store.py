@@ -1,0 +1,125 @@
+"""A registry's behaviour as a plain data structure: revisions, leases, compaction. Time is an argument.
+
+`MemoryRegistry` serves it to a process; tests use it as the model of etcd that real etcd is compared with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ..model.errors import LeaseExpired, RevisionCompacted
+from .protocol import Batch, Deletion, Entry, Listing, Probe, Put
+
+__all__ = ["MemoryStore", "in_range"]
+
+
+def in_range(key: str, range: str) -> bool:
+    """Whether *key* is in *range*: below it if it ends in ``/``, else the very same key."""
+    return key.startswith(range) if range.endswith("/") else key == range
+
+
+@dataclass(slots=True)
+class _Lease:
+    ttl: int
+    expires_at: float
+    keys: set[str] = field(default_factory=set)
+
+
+class MemoryStore:
+    """Keys, their history and their leases. One revision for each change that was made as a whole."""
+
+    def __init__(self) -> None:
+        self.revision = 1
+        self._compacted = 0
+        self._entries: dict[str, Entry] = {}
+        self._history: list[tuple[int, tuple[Entry | Deletion, ...]]] = []
+        self._leases: dict[int, _Lease] = {}
+        self._last_lease = 0
+
+    def list(self, range: str) -> Listing:
+        """Every key of *range*, ordered by key."""
+        return Listing(
+            self.revision, tuple(self._entries[key] for key in sorted(self._entries) if in_range(key, range))
+        )
+
+    def probe(self, range: str, after: int) -> Probe:
+        """The newest change of *range* after *after*, and how many keys it has."""
+        entries = self.list(range).entries
+        newest = max((entry.mod_revision for entry in entries), default=0)
+        return Probe(self.revision, newest if newest > after else 0, len(entries))
+
+    def batches(self, range: str, after: int) -> Iterable[Batch]:
+        """What changed in *range* after *after*, a revision at a time. Raises `RevisionCompacted`."""
+        if after < self._compacted:
+            raise RevisionCompacted(f"the history up to revision {self._compacted} is gone; list again")
+        for revision, changes in self._history:
+            mine = tuple(change for change in changes if in_range(change.key, range))
+            if revision > after and mine:
+                yield Batch(revision, mine)
+
+    def put(self, key: str, value: bytes, *, lease: int = 0, expected: int | None = None) -> Put:
+        """Put a key, if its ``mod_revision`` is *expected* (0: it must not exist; ``None``: whatever it is)."""
+        if lease and lease not in self._leases:
+            raise LeaseExpired(f"lease {lease:x} does not exist")
+        present = self._entries.get(key)
+        if expected is not None and expected != (present.mod_revision if present else 0):
+            return Put(False, self.revision, present)
+        if present and present.lease in self._leases:
+            self._leases[present.lease].keys.discard(key)
+        self.revision += 1
+        entry = Entry(key, value, present.create_revision if present else self.revision, self.revision, lease)
+        self._entries[key] = entry
+        if lease:
+            self._leases[lease].keys.add(key)
+        self._history.append((self.revision, (entry,)))
+        return Put(True, self.revision)
+
+    def delete(self, *keys: str) -> None:
+        """Delete the keys that exist, all in one revision."""
+        doomed = [key for key in keys if key in self._entries]
+        if not doomed:
+            return
+        self.revision += 1
+        for key in doomed:
+            entry = self._entries.pop(key)
+            if entry.lease in self._leases:
+                self._leases[entry.lease].keys.discard(key)
+        self._history.append((self.revision, tuple(Deletion(key, self.revision) for key in doomed)))
+
+    def grant(self, ttl: float, now: float) -> tuple[int, int]:
+        """A new lease; its id and the granted ttl in seconds."""
+        self._last_lease += 1
+        granted = max(1, math.ceil(ttl))
+        self._leases[self._last_lease] = _Lease(granted, now + granted)
+        return self._last_lease, granted
+
+    def renew(self, lease: int, now: float) -> int:
+        """Start the lease's time again; returns its ttl. Raises `LeaseExpired`."""
+        held = self._leases.get(lease)
+        if held is None:
+            raise LeaseExpired(f"lease {lease:x} does not exist")
+        held.expires_at = now + held.ttl
+        return held.ttl
+
+    def revoke(self, lease: int) -> None:
+        """End a lease, and delete its keys in one revision."""
+        held = self._leases.pop(lease, None)
+        if held is not None:
+            self.delete(*sorted(held.keys))
+
+    def expire(self, now: float) -> float | None:
+        """End every lease whose time is over; returns when the next one will be, or ``None``."""
+        for lease in [id for id, held in self._leases.items() if held.expires_at <= now]:
+            self.revoke(lease)
+        return min((held.expires_at for held in self._leases.values()), default=None)
+
+    def compact(self, revision: int) -> None:
+        """Forget the history before *revision*."""
+        self._compacted = max(self._compacted, min(revision, self.revision) - 1)
+        self._history = [item for item in self._history if item[0] > self._compacted]
+
+    def wipe(self) -> None:
+        """Start from nothing, as a cluster that lost its data does: keys, leases, history and revision."""
+        self.__init__()  # type: ignore[misc]

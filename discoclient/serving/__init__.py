@@ -1,0 +1,1 @@
+"""How does a service live? It registers when it is ready, is kept registered, drains, and leaves."""

@@ -1,0 +1,270 @@
+"""The keeper of a registration: from everything that can happen to a lease and a key, what to do about it.
+
+It is told what happened and answers what to do; it does no I/O and reads no clock. Its shell is `serving.registrar`.
+
+Rules that everything here obeys:
+
+1. The lease counts from when its renewal was *sent*, for the ttl that was *granted*, on a monotonic clock. Past that it is
+   taken for dead, whatever it is: a new one is asked for, for ever.
+2. The key is written only by comparing: with its last known revision, or with its absence. So a second registrar of the
+   same id is noticed, and an answer that was lost does no harm when the write is repeated.
+3. What stands at the key is looked at, not assumed: deleted or overwritten, it is put back. But after `REPAIRS` times in
+   `REPAIR_WINDOW` seconds it waits longer each time: two registrars must not fight.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+from typing import TypeAlias
+
+from ..model.errors import LeaseExpired, RegistryDenied, RegistryError
+from ..model.schedule import full_jitter, jittered
+from ..registry.protocol import Entry, Lease, Put
+
+__all__ = ["Ask", "Event", "Failed", "Granted", "Keeper", "PutAnswer", "Renewed", "Seen", "State", "Step"]
+
+REPAIRS = 3
+REPAIR_WINDOW = 10.0
+RETRY_FIRST = 0.2
+RETRY_CAP = 3.0
+
+
+class State(StrEnum):
+    """What a registration can say of itself."""
+
+    STARTING = "starting"
+    REGISTERED = "registered"
+    LOST = "lost"
+    """Not in the registry just now; it is being put back."""
+    DRAINING = "draining"
+    GONE = "gone"
+
+
+class Step(StrEnum):
+    """What the keeper asks for. At most one of each is under way."""
+
+    GRANT = "grant"
+    PUT = "put"
+    RENEW = "renew"
+    REVOKE = "revoke"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    step: Step
+    value: bytes = b""
+    expected: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    lease: Lease
+    sent_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    ttl: float
+    sent_at: float
+    lease: int
+
+
+@dataclass(frozen=True, slots=True)
+class PutAnswer:
+    put: Put
+    value: bytes
+    lease: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the own key holds as of ``revision``."""
+
+    entry: Entry | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """``lease`` is the one that was to be renewed or put under; 0 when a new one was asked for."""
+
+    step: Step
+    error: RegistryError
+    lease: int = 0
+
+
+Event: TypeAlias = Granted | Renewed | PutAnswer | Seen | Failed
+
+
+class Keeper:
+    """Keeps one key with one value under one lease."""
+
+    def __init__(self, value: bytes, *, rng: Random) -> None:
+        self._value = value
+        self._rng = rng
+        self._is_putting = False
+        self._expected = 0
+        self._written = b""
+        self._was_registered = False
+        self._is_present = False
+        self._repairs: deque[float] = deque(maxlen=REPAIRS)
+        self._retries = self._new_retries()
+        self._repair_waits = full_jitter(rng, first=1.0, cap=30.0)
+        self._timers: dict[Step, float] = {}
+        self.is_leaving = False
+        self.lease: Lease | None = None
+        self.deadline = 0.0
+        """When the lease is to be taken for dead."""
+        self.fatal: RegistryError | None = None
+        """Why the first registration can't succeed, whatever is tried."""
+        self.last_error: RegistryError | None = None
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether the key stands with the wanted value, as far as can be known."""
+        return self._is_present and self.lease is not None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the registry has the newest wanted value."""
+        return self.is_registered and self._written == self._value
+
+    @property
+    def wake_at(self) -> float | None:
+        due = list(self._timers.values())
+        if self.lease is not None:
+            due.append(self.deadline)
+        return min(due, default=None)
+
+    def start(self, now: float) -> list[Ask]:
+        return [Ask(Step.GRANT)]
+
+    def want(self, value: bytes, now: float) -> list[Ask]:
+        """From now on the key should hold *value*."""
+        self._value = value
+        return self._put()
+
+    def leave(self, now: float) -> list[Ask]:
+        """Give the lease back, and with it the key."""
+        self.is_leaving = True
+        self._is_present = False
+        self._timers.clear()
+        return [Ask(Step.REVOKE)] if self.lease is not None else []
+
+    def handle(self, event: Event, now: float) -> list[Ask]:
+        if self.is_leaving:
+            return []
+        if isinstance(event, Renewed | PutAnswer | Failed) and event.lease not in (
+            0,
+            self.lease.id if self.lease else 0,
+        ):
+            return []  # about a lease that was given up meanwhile
+        match event:
+            case Granted(lease, sent_at):
+                self.lease, self.deadline = lease, sent_at + lease.ttl
+                self._timers[Step.RENEW] = now + jittered(self._rng, lease.ttl / 3, 0.1)
+                return self._put()
+            case Renewed(ttl, sent_at, _):
+                self.deadline = sent_at + ttl
+                self._timers[Step.RENEW] = now + jittered(self._rng, ttl / 3, 0.1)
+                return []
+            case PutAnswer(put, value, _):
+                return self._answered(put, value, now)
+            case Seen(entry, revision):
+                return self._seen(entry, revision, now)
+            case Failed(step, error, _):
+                return self._failed(step, error, now)
+
+    def tick(self, now: float) -> list[Ask]:
+        if self.is_leaving:
+            return []
+        if self.lease is not None and now >= self.deadline:
+            return self._lost()
+        asks: list[Ask] = []
+        for step in [step for step, due in self._timers.items() if due <= now]:
+            del self._timers[step]
+            asks += self._put() if step is Step.PUT else [Ask(step)]
+        return asks
+
+    # ---- what happened
+
+    def _answered(self, put: Put, value: bytes, now: float) -> list[Ask]:
+        self._is_putting = False
+        present = put.present
+        if not put.is_done and present is not None and present.value == value and self._is_mine(present):
+            put = Put(True, present.mod_revision)  # it was done before, and the answer got lost
+        if put.is_done:
+            self._expected, self._written = put.revision, value
+            self._is_present = self._was_registered = True
+            self._retries = self._new_retries()
+            return self._put() if value != self._value else []
+        if present is not None and not self._was_registered and present.value != value:
+            self.fatal = RegistryError(
+                "another registration holds this instance id: ids are for one process and one boot; leave instance_id out"
+            )
+            return []
+        self._expected = present.mod_revision if present is not None else 0
+        return self._repair(now)
+
+    def _seen(self, entry: Entry | None, revision: int, now: float) -> list[Ask]:
+        if self._is_putting or not self._was_registered or revision < self._expected or self.lease is None:
+            return []  # older than what we wrote, or we are at it already
+        if entry is not None and entry.value == self._value and self._is_mine(entry):
+            self._expected = entry.mod_revision
+            self._is_present = True
+            return []
+        if Step.PUT in self._timers:
+            self._expected = entry.mod_revision if entry is not None else 0
+            return []
+        self._is_present = False
+        self._expected = entry.mod_revision if entry is not None else 0
+        return self._repair(now)
+
+    def _failed(self, step: Step, error: RegistryError, now: float) -> list[Ask]:
+        self.last_error = error
+        if step is Step.PUT:
+            self._is_putting = False
+        if isinstance(error, LeaseExpired):
+            return self._lost()
+        if isinstance(error, RegistryDenied) and not self._was_registered:
+            self.fatal = error
+            return []
+        if step is Step.RENEW and self.lease is not None:
+            self._timers[Step.RENEW] = now + self._rng.uniform(0.5, 1.0) * min(1.0, self.lease.ttl / 10)
+        else:
+            self._timers[step] = now + next(self._retries)
+        return []
+
+    # ---- what follows
+
+    def _lost(self) -> list[Ask]:
+        self.lease = None
+        self._is_present = False
+        self._is_putting = False
+        self._timers.clear()
+        return [Ask(Step.GRANT)]
+
+    def _put(self) -> list[Ask]:
+        if self._is_putting or self.lease is None or Step.PUT in self._timers:
+            return []
+        self._is_putting = True
+        return [Ask(Step.PUT, self._value, self._expected)]
+
+    def _repair(self, now: float) -> list[Ask]:
+        is_fight = len(self._repairs) == REPAIRS and now - self._repairs[0] < REPAIR_WINDOW
+        self._repairs.append(now)
+        if not is_fight:
+            self._repair_waits = full_jitter(self._rng, first=1.0, cap=30.0)
+            return self._put()
+        self._timers[Step.PUT] = now + 1.0 + next(self._repair_waits)
+        return []
+
+    def _is_mine(self, entry: Entry) -> bool:
+        return self.lease is not None and entry.lease == self.lease.id
+
+    def _new_retries(self) -> Iterator[float]:
+        return full_jitter(self._rng, first=RETRY_FIRST, cap=RETRY_CAP)

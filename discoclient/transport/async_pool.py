@@ -1,0 +1,136 @@
+"""The connections of async clients: as in `sync_pool`, once for each event loop, since a connection belongs to one."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+import anyio
+import httpcore
+import httpx
+
+from ..balancing.endpoint import Endpoint
+from .home import Home
+from .wire import Origin, WireOptions, wire_errors
+
+__all__ = ["AsyncPool", "AsyncWire"]
+
+
+class AsyncPool:
+    """Idle connections to one endpoint on one event loop."""
+
+    def __init__(self, endpoint: Endpoint, options: WireOptions) -> None:
+        self.origin = Origin(endpoint, options)
+        self._endpoint = endpoint
+        self._idle: deque[httpcore.AsyncHTTPConnection] = deque()
+        self._max_idle = options.max_idle
+        self._is_closed = False
+        most = options.max_connections
+        self._room = anyio.Semaphore(most) if most is not None else None
+
+    async def take(self, timeout: float | None) -> httpcore.AsyncHTTPConnection:
+        """The freshest idle connection, or a new one that will connect by itself. Raises `httpx.PoolTimeout`."""
+        if self._room is not None:
+            try:
+                with anyio.fail_after(timeout):
+                    await self._room.acquire()
+            except TimeoutError:
+                raise httpx.PoolTimeout(
+                    f"all connections to {self._endpoint.instance.address} are in use"
+                ) from None
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.has_expired():
+                return connection
+            await _close(connection)
+        return httpcore.AsyncHTTPConnection(**self.origin.connection_settings())
+
+    async def give(self, connection: httpcore.AsyncHTTPConnection) -> None:
+        """Take a connection back after its response, or after its failure."""
+        if self._room is not None:
+            self._room.release()
+        if (
+            not connection.is_idle()
+            or connection.is_closed()
+            or self._is_closed
+            or self._endpoint.is_retired
+            or (self._max_idle is not None and len(self._idle) >= self._max_idle)
+        ):
+            await _close(connection)
+        else:
+            self._idle.append(connection)
+            if len(self._idle) > 1 and self._idle[0].has_expired():
+                await _close(self._idle.popleft())
+
+    def lose(self) -> None:
+        """A connection was forgotten together with its response, and nothing can be awaited for it."""
+        if self._room is not None:
+            self._room.release()
+
+    async def close_idle(self) -> None:
+        while self._idle:
+            await _close(self._idle.pop())
+
+    async def close(self) -> None:
+        self._is_closed = True
+        await self.close_idle()
+
+
+async def _close(connection: httpcore.AsyncHTTPConnection) -> None:
+    with anyio.CancelScope(shield=True), wire_errors():
+        await connection.aclose()
+
+
+class AsyncWire:
+    """The pools of one service, shared by the async clients that have the same options and run on the same loop."""
+
+    def __init__(self, options: WireOptions) -> None:
+        self._options = options
+        self._lock = threading.Lock()
+        self._homes: dict[object, tuple[Home, dict[Endpoint, AsyncPool]]] = {}
+        self._known: set[Endpoint] = set()
+
+    def pool(self, loop: object, endpoint: Endpoint) -> AsyncPool:
+        """For code that runs on *loop*."""
+        held = self._homes.get(loop) or self._enter(loop)
+        pool = held[1].get(endpoint)
+        if pool is None:
+            pool = held[1][endpoint] = AsyncPool(endpoint, self._options)
+            with self._lock:
+                is_new = endpoint not in self._known
+                self._known.add(endpoint)
+            if is_new:
+                endpoint.on_retire(lambda: self._retire(endpoint))
+        return pool
+
+    async def leave(self, loop: object) -> None:
+        """The last client of this loop is closed: close what is idle here, so that the loop can end clean."""
+        held = self._homes.get(loop)
+        if held is not None:
+            for pool in list(held[1].values()):
+                await pool.close_idle()
+
+    def close(self) -> None:
+        for home, pools in self._everywhere():
+            for pool in list(pools.values()):
+                home.run_soon(pool.close)
+
+    def _retire(self, endpoint: Endpoint) -> None:
+        """On the background thread: have each loop close what is idle; what is busy closes when it comes back."""
+        with self._lock:
+            self._known.discard(endpoint)
+        for home, pools in self._everywhere():
+            pool = pools.pop(endpoint, None)
+            if pool is not None:
+                home.run_soon(pool.close)
+
+    def _enter(self, loop: object) -> tuple[Home, dict[Endpoint, AsyncPool]]:
+        with self._lock:
+            # Connections keep their loop alive, so a loop that is over is found by looking, when the next one comes.
+            self._homes = {key: held for key, held in self._homes.items() if not held[0].is_closed}
+            held = self._homes[loop] = (Home(loop), {})
+            return held
+
+    def _everywhere(self) -> list[tuple[Home, dict[Endpoint, AsyncPool]]]:
+        with self._lock:
+            return list(self._homes.values())

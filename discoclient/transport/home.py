@@ -1,0 +1,64 @@
+"""The event loop that an async caller lives in, asyncio's or trio's, as seen from another thread."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+__all__ = ["Home", "find_loop"]
+
+
+def find_loop() -> object:
+    """What stands for the loop that runs here: asyncio's loop, or trio's token."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        trio = sys.modules.get("trio")
+        if trio is None:
+            raise
+        token: object = trio.lowlevel.current_trio_token()
+        return token
+
+
+class Home:
+    """One event loop."""
+
+    def __init__(self, loop: object) -> None:
+        self._is_asyncio = isinstance(loop, asyncio.AbstractEventLoop)
+        self._loop: Any = loop
+        self._tasks: set[Any] = set()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing can run there any more."""
+        if self._is_asyncio:
+            return bool(self._loop.is_closed())
+        try:
+            self._loop.run_sync_soon(int)
+        except Exception:
+            return True
+        return False
+
+    def call_soon(self, function: Callable[[], object]) -> None:
+        """Call *function* in the loop. Safe from any thread; nothing happens if the loop is closed."""
+        try:
+            if self._is_asyncio:
+                self._loop.call_soon_threadsafe(function)
+            else:
+                self._loop.run_sync_soon(function)
+        except Exception:
+            return
+
+    def run_soon(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a coroutine function in the loop, as a task of its own. Safe from any thread."""
+        self.call_soon(lambda: self._spawn(function))
+
+    def _spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if self._is_asyncio:
+            task = self._loop.create_task(function())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        else:
+            sys.modules["trio"].lowlevel.spawn_system_task(function)

@@ -1,0 +1,112 @@
+"""The connections of sync clients: one pool per endpoint, last in first out, nothing in it that grows with its size."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+import httpcore
+import httpx
+
+from ..balancing.endpoint import Endpoint
+from .wire import Origin, WireOptions, wire_errors
+
+__all__ = ["SyncPool", "SyncWire"]
+
+
+class SyncPool:
+    """Idle connections to one endpoint. A connection is in here, or in the hands of exactly one request."""
+
+    def __init__(self, endpoint: Endpoint, options: WireOptions) -> None:
+        self.origin = Origin(endpoint, options)
+        self._endpoint = endpoint
+        self._idle: deque[httpcore.HTTPConnection] = deque(maxlen=None)
+        self._max_idle = options.max_idle
+        self._is_closed = False
+        most = options.max_connections
+        self._room = threading.BoundedSemaphore(most) if most is not None else None
+
+    def take(self, timeout: float | None) -> httpcore.HTTPConnection:
+        """The freshest idle connection, or a new one that will connect by itself. Raises `httpx.PoolTimeout`."""
+        if self._room is not None and not self._room.acquire(timeout=timeout):
+            raise httpx.PoolTimeout(f"all connections to {self._endpoint.instance.address} are in use")
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return httpcore.HTTPConnection(**self.origin.connection_settings())
+            if not connection.has_expired():
+                return connection
+            connection.close()
+
+    def give(self, connection: httpcore.HTTPConnection) -> None:
+        """Take a connection back after its response, or after its failure."""
+        if self._room is not None:
+            self._room.release()
+        if not connection.is_idle() or connection.is_closed() or self._is_full():
+            with wire_errors():
+                connection.close()
+            return
+        self._idle.append(connection)
+        if self._endpoint.is_retired or self._is_closed:  # looked at after: whoever closes all looks before
+            self.close_idle()
+        elif len(self._idle) > 1:
+            self._drop_oldest_if_expired()
+
+    def close_idle(self) -> None:
+        while self._idle:
+            try:
+                self._idle.pop().close()
+            except IndexError:
+                return
+
+    def close(self) -> None:
+        self._is_closed = True
+        self.close_idle()
+
+    def _is_full(self) -> bool:
+        return self._max_idle is not None and len(self._idle) >= self._max_idle
+
+    def _drop_oldest_if_expired(self) -> None:
+        """The stack's bottom is hardly ever used: one look per request keeps dead sockets from piling up there."""
+        try:
+            oldest = self._idle.popleft()
+        except IndexError:
+            return
+        if oldest.has_expired():
+            oldest.close()
+        else:
+            self._idle.appendleft(oldest)
+
+
+class SyncWire:
+    """The pools of one service, shared by the sync clients of this process that have the same options."""
+
+    def __init__(self, options: WireOptions) -> None:
+        self._options = options
+        self._pools: dict[Endpoint, SyncPool] = {}
+        self._lock = threading.Lock()
+
+    def pool(self, endpoint: Endpoint) -> SyncPool:
+        found = self._pools.get(endpoint)
+        if found is not None:
+            return found
+        with self._lock:
+            found = self._pools.get(endpoint)
+            if found is None:
+                found = self._pools[endpoint] = SyncPool(endpoint, self._options)
+                endpoint.on_retire(lambda: self._retire(endpoint))
+            return found
+
+    def close(self) -> None:
+        with self._lock:
+            pools = list(self._pools.values())
+            self._pools.clear()
+        for pool in pools:
+            pool.close()
+
+    def _retire(self, endpoint: Endpoint) -> None:
+        """On the background thread: close what is idle now; what is busy closes when it comes back."""
+        pool = self._pools.pop(endpoint, None)
+        if pool is not None:
+            pool.close()

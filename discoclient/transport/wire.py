@@ -1,0 +1,137 @@
+"""The wire: what httpcore needs to be told, and what its exceptions mean. Shared by both flavours."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import httpcore
+import httpx
+
+from ..balancing.endpoint import Endpoint
+from ..model.outcome import Outcome, OutcomeKind
+
+__all__ = ["Origin", "WireOptions", "classify", "wire_errors"]
+
+KEEPALIVE_MARGIN = 1.0
+"""Seconds that we close an idle connection before the server does; equal times make a race that a request loses."""
+KEEPALIVE_UNSAID = 2.0
+"""Seconds that we believe a server keeps an idle connection if it does not say: gunicorn's default, the shortest usual."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireOptions:
+    """What a user may say about the connections. Clients with equal options share them."""
+
+    verify: ssl.SSLContext | str | bool = True
+    cert: Any = None
+    trust_env: bool = True
+    http1: bool = True
+    http2: bool = False
+    limits: httpx.Limits | None = None
+    """Per endpoint. Default: as many connections as there are requests, all of them kept while they are fresh."""
+
+    @property
+    def max_connections(self) -> int | None:
+        return self.limits.max_connections if self.limits else None
+
+    @property
+    def max_idle(self) -> int | None:
+        return self.limits.max_keepalive_connections if self.limits else None
+
+    def __hash__(self) -> int:
+        return hash((self.verify, repr(self.cert), self.trust_env, self.http1, self.http2, repr(self.limits)))
+
+
+@lru_cache(maxsize=32)
+def _ssl_context(
+    verify: ssl.SSLContext | str | bool, cert: Any, trust_env: bool, http2: bool
+) -> ssl.SSLContext:
+    """One context for all endpoints: making one costs 20 ms. Apart for HTTP/2, whose ALPN httpcore writes into it."""
+    return httpx.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env)
+
+
+class Origin:
+    """Where an endpoint listens, in the bytes that httpcore wants, and how to make a connection to it."""
+
+    __slots__ = ("_context", "_endpoint", "_options", "_origin", "_scheme")
+
+    def __init__(self, endpoint: Endpoint, options: WireOptions) -> None:
+        scheme, host, port = endpoint.address
+        self._endpoint = endpoint
+        self._options = options
+        self._scheme = scheme.encode()
+        self._origin = httpcore.Origin(self._scheme, host.encode("ascii"), port)
+        self._context: ssl.SSLContext | None = None
+        if scheme == "https":
+            cert = options.cert if isinstance(options.cert, str | tuple | None) else tuple(options.cert)
+            self._context = _ssl_context(options.verify, cert, options.trust_env, options.http2)
+
+    def connection_settings(self) -> dict[str, Any]:
+        """The arguments of httpcore's two connection classes."""
+        expiry = max(0.0, (self._endpoint.instance.http_keepalive or KEEPALIVE_UNSAID) - KEEPALIVE_MARGIN)
+        limits = self._options.limits
+        if limits is not None and limits.keepalive_expiry is not None:
+            expiry = min(expiry, limits.keepalive_expiry)
+        return {
+            "origin": self._origin,
+            "ssl_context": self._context,
+            "keepalive_expiry": expiry,
+            "http1": self._options.http1,
+            "http2": self._options.http2,
+        }
+
+    def aim(self, request: httpx.Request, extensions: dict[str, Any]) -> httpcore.Request:
+        """*request* for this endpoint: the same in all but where it goes."""
+        origin = self._origin
+        url = httpcore.URL(
+            scheme=self._scheme, host=origin.host, port=origin.port, target=request.url.raw_path
+        )
+        return httpcore.Request(
+            method=request.method,
+            url=url,
+            headers=request.headers.raw,
+            content=request.stream,
+            extensions=extensions,
+        )
+
+
+_ERRORS: dict[type[Exception], type[httpx.TransportError]] = {
+    httpcore.ConnectTimeout: httpx.ConnectTimeout,
+    httpcore.ReadTimeout: httpx.ReadTimeout,
+    httpcore.WriteTimeout: httpx.WriteTimeout,
+    httpcore.PoolTimeout: httpx.PoolTimeout,
+    httpcore.ConnectError: httpx.ConnectError,
+    httpcore.ReadError: httpx.ReadError,
+    httpcore.WriteError: httpx.WriteError,
+    httpcore.UnsupportedProtocol: httpx.UnsupportedProtocol,
+    httpcore.LocalProtocolError: httpx.LocalProtocolError,
+    httpcore.RemoteProtocolError: httpx.RemoteProtocolError,
+}
+
+
+@contextmanager
+def wire_errors() -> Iterator[None]:
+    """httpcore's exceptions as httpx's own, as httpx's transports do it."""
+    try:
+        yield
+    except Exception as error:
+        translated = _ERRORS.get(type(error))
+        if translated is None:
+            raise
+        raise translated(str(error)) from error
+
+
+def classify(error: Exception, latency: float) -> Outcome:
+    """What a failed attempt means for the next one."""
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return Outcome(OutcomeKind.NOT_SENT, latency)
+    if isinstance(error, httpx.PoolTimeout | httpx.LocalProtocolError | httpx.UnsupportedProtocol):
+        return Outcome(OutcomeKind.LOCAL, latency)
+    if isinstance(error, httpx.TransportError):
+        return Outcome(OutcomeKind.NO_ANSWER, latency)
+    return Outcome(OutcomeKind.LOCAL, latency)

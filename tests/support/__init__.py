@@ -1,0 +1,1 @@
+"""What the tests stand on: real processes, real sockets, faults that can be switched, and waiting without sleeping."""
