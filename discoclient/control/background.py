@@ -73,7 +73,8 @@ class Background:
             return loop
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
+                # Not new_event_loop(): the application's policy may give another kind, with other ways to fork and to close.
+                self._loop = asyncio.SelectorEventLoop()
                 self._loop.set_exception_handler(_log_exception)
                 self._thread = threading.Thread(
                     target=self._run, args=(self._loop,), name="discoclient", daemon=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
@@ -12,7 +13,7 @@ from ..model.policy import check_seconds
 from ..model.snapshot import Snapshot
 from ..registry.address import RegistryAddress
 from ..registry.protocol import MemberStatus
-from .hub import Hub, find_address, hub
+from .hub import Hub, find_address, hub, is_current
 from .resolver import Resolver
 
 __all__ = ["RegistryHandle", "connect"]
@@ -31,6 +32,7 @@ class RegistryHandle:
         self._lock = threading.Lock()
         self._resolvers: dict[str, Resolver] = {}
         self._closing = threading.Event()
+        weakref.finalize(self, _release, shared, self._resolvers).atexit = False
 
     def __repr__(self) -> str:
         return f"<RegistryHandle {self._address}>"
@@ -96,11 +98,9 @@ class RegistryHandle:
     def close(self) -> None:
         """Stop looking. An iterator of `watch` ends."""
         self._closing.set()
-        with self._lock:
-            resolvers, self._resolvers = self._resolvers, {}
-        for resolver in resolvers.values():
+        for resolver in list(self._resolvers.values()):
             resolver.wake()
-            self._hub.release(resolver)
+        _release(self._hub, self._resolvers)
 
     def __enter__(self) -> Self:
         return self
@@ -119,6 +119,11 @@ class RegistryHandle:
                 found = self._hub.acquire(self._address, service, discovery_timeout=self._timeout)
                 self._resolvers[service] = found
             return found
+
+
+def _release(shared: Hub, resolvers: dict[str, Resolver]) -> None:
+    while resolvers and is_current(shared):
+        shared.release(resolvers.popitem()[1])
 
 
 def connect(registry: str | None = None, *, discovery_timeout: float = 5.0) -> RegistryHandle:

@@ -56,6 +56,8 @@ class Hub:
         self.rng = Random()
         self.settings = settings or WatchSettings()
         self._linger = check_seconds("linger", linger, zero=True)
+        self.routing = threading.Lock()
+        """Held by a client while it makes a route. Unlike a lock of the client's own, it is a new one after a fork."""
         self._lock = threading.Lock()
         self._registries: dict[RegistryAddress, Registry] = {}
         self._resolvers: dict[tuple[RegistryAddress, str, Instance | None], Resolver] = {}

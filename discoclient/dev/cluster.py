@@ -14,6 +14,7 @@ from .binary import EtcdBinary, find_etcd, find_etcdctl, inspect_etcd
 from .ctl import run_etcdctl
 from .failures import EtcdFailed, EtcdRefused, ForeignListener
 from .folder import DataFolder
+from .health import wait_healthy
 from .layout import Layout, Tuning
 from .leader import find_leader
 from .member import EtcdMember
@@ -23,7 +24,7 @@ from .waiting import wait_until
 __all__ = ["EtcdCluster"]
 
 _START_ATTEMPTS = 5
-_READ_TIMEOUT = 2.0
+_PEERS_TIMEOUT = 2.0
 
 # Data that is thrown away needs no goodbye, and members that all stop at once wait 5 s for somebody to take
 # the leader's office. One that stops alone is gone in a hundredth of a second.
@@ -51,8 +52,9 @@ class EtcdCluster:
     ``tls``: certificates for clients; members talk to each other in plain. ``extra_args``: further flags for
     etcd; the last word on any flag is theirs. ``binary``: an `EtcdBinary` or a path; default: `find_etcd`.
 
-    The members die with this process, whatever happens to it. A cluster is for the process that started it:
-    in a forked child `stop` does nothing. Methods that wait raise `EtcdFailed` when their time is over.
+    The members die with this process, whatever happens to it; a temporary folder that it could not remove any
+    more is removed by the next cluster that starts. A cluster is for the process that started it: in a forked
+    child `stop` does nothing. Methods that wait raise `EtcdFailed` when their time is over.
     """
 
     def __init__(
@@ -163,27 +165,7 @@ class EtcdCluster:
         Members that were stopped, killed or paused through us are left out. Raises `EtcdFailed` if there are
         no others, if one of them died, and after *timeout* seconds.
         """
-        deadline = time.monotonic() + timeout
-        wanted = [member for member in self._members if member.is_wanted]
-        if not wanted:
-            raise EtcdFailed("no member is running")
-        for member in wanted:
-            problem = ""
-
-            def is_healthy(member: EtcdMember = member) -> bool:
-                nonlocal problem
-                try:
-                    member.check_healthy(timeout=min(_READ_TIMEOUT, max(0.05, deadline - time.monotonic())))
-                except (OSError, EtcdFailed) as error:
-                    member.raise_if_dead()
-                    problem = str(error)
-                    return False
-                return True
-
-            if not wait_until(is_healthy, timeout=deadline - time.monotonic()):
-                raise EtcdFailed(
-                    f"{member.name} does not answer after {timeout:g} s: {problem}\n{member.log_tail()}"
-                )
+        wait_healthy(self._members, timeout=timeout)
 
     def leader(self, *, timeout: float = 10.0) -> EtcdMember:
         """The member that leads now; after the leader was killed or paused, the next one as soon as it does."""
@@ -225,14 +207,16 @@ class EtcdCluster:
         clients cannot tell it by them; ``new_identity=True`` gives it others.
         """
         deadline = time.monotonic() + timeout
-        layout = Layout.load(self.data_dir)
+        folder = self.data_dir
+        layout = Layout.load(folder)
         assert layout is not None, "a started cluster has its layout on disk"
-        self._end_all(grace=0.0)
-        for member in self._members:
-            member.wipe()
         if new_identity:
-            layout = Layout(layout.client_ports, layout.peer_ports, Layout.pick(1).token)
-        self._members = self._build(layout, self.binary)
+            layout = layout.with_new_identity()
+            layout.save(folder)
+        self._end_all(grace=0.0)
+        for index, member in enumerate(self._members):
+            member.wipe()
+            member.command = layout.command(folder, index, self.binary, self._tuning)
         self._start_members(deadline)
 
     def etcdctl(self, *arguments: str, timeout: float = 10.0) -> str:
@@ -244,10 +228,11 @@ class EtcdCluster:
 
     def _launch(self, binary: EtcdBinary, deadline: float) -> None:
         stored = Layout.load(self.data_dir)
-        if stored is not None and len(stored.client_ports) != self.nodes:
-            raise ValueError(
-                f"{self.data_dir} holds a cluster of {len(stored.client_ports)}, not of {self.nodes}"
-            )
+        if stored is not None:
+            if stored.nodes != self.nodes:
+                raise ValueError(f"{self.data_dir} holds a cluster of {stored.nodes}, not of {self.nodes}")
+            if self._port is not None:
+                stored = stored.with_port(self._port)
         for attempt in range(1, _START_ATTEMPTS + 1):
             layout = stored or Layout.pick(self.nodes, port=self._port)
             self._members = self._build(layout, binary)
@@ -280,9 +265,11 @@ class EtcdCluster:
 
     def _start_members(self, deadline: float) -> None:
         # One after the other is faster than all at once: a new member first asks the others who is there, and gives
-        # each a second. One that does not listen yet refuses at once, but members that all listen and all ask wait.
+        # each a second. One that does not listen yet refuses at once, one that is through with asking answers at
+        # once, but members that all listen and all ask wait for each other.
         for member in self._members:
             member.start(timeout=deadline - time.monotonic())
+            member.wait_answering_peers(timeout=_PEERS_TIMEOUT)
         self.wait_healthy(deadline - time.monotonic())
 
     def _end_all(self, *, grace: float) -> None:

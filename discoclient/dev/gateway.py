@@ -11,12 +11,25 @@ from typing import Any
 from .failures import EtcdRefused
 from .tls import TLSFiles
 
-__all__ = ["Gateway"]
+__all__ = ["Gateway", "answers_http"]
 
 # gRPC's codes for "invalid argument", "permission denied" and "unauthenticated": with authentication on, a
 # request without a user gets one of these, *after* the member has found out from the others what the newest
 # state is.
 _DENIED = (3, 7, 16)
+
+
+def answers_http(port: int, *, timeout: float) -> bool:
+    """Whether something on 127.0.0.1:*port* answers to HTTP in plain, whatever it says."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        connection.request("GET", "/version")
+        connection.getresponse().read()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+    return True
 
 
 class Gateway:

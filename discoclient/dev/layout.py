@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from .binary import EtcdBinary
@@ -77,7 +77,7 @@ class Layout:
     @classmethod
     def pick(cls, nodes: int, *, port: int | None = None) -> Layout:
         """Free ports; with *port*, clients' are that one and the next ones."""
-        fixed = tuple(range(port, port + nodes)) if port is not None else ()
+        fixed = _from(port, nodes) if port is not None else ()
         picked = pick_ports(nodes if fixed else 2 * nodes, avoid=fixed)
         return cls(fixed or picked[nodes:], picked[:nodes], secrets.token_hex(4))
 
@@ -89,6 +89,18 @@ class Layout:
         except FileNotFoundError:
             return None
         return cls(tuple(stored["client_ports"]), tuple(stored["peer_ports"]), stored["token"])
+
+    @property
+    def nodes(self) -> int:
+        return len(self.client_ports)
+
+    def with_port(self, port: int) -> Layout:
+        """The same cluster, with other ports for clients: they are not part of what a member knows."""
+        return replace(self, client_ports=_from(port, self.nodes))
+
+    def with_new_identity(self) -> Layout:
+        """The same ports for another cluster: etcd makes the ids of cluster and members from the token."""
+        return replace(self, token=secrets.token_hex(4))
 
     def save(self, folder: Path) -> None:
         (folder / _FILE).write_text(json.dumps(asdict(self)))
@@ -119,3 +131,7 @@ class Layout:
             f"--initial-cluster-token={self.token}",
             *tuning.flags(binary),
         )
+
+
+def _from(port: int, count: int) -> tuple[int, ...]:
+    return tuple(range(port, port + count))

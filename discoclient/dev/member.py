@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .binary import clean_environment
 from .failures import EtcdFailed, ForeignListener
-from .gateway import Gateway
+from .gateway import Gateway, answers_http
 from .listeners import Listener, find_owner, look_at
 from .process import Process, end, pause, send, spawn
 from .tls import TLSFiles
@@ -109,6 +109,15 @@ class EtcdMember:
         except BaseException:
             self.kill()
             raise
+
+    def wait_answering_peers(self, *, timeout: float) -> bool:
+        """Whether the member answers other members within *timeout* seconds. It needs no quorum for that."""
+
+        def is_answering() -> bool:
+            self.raise_if_dead()
+            return answers_http(self.peer_port, timeout=0.5)
+
+        return wait_until(is_answering, timeout=timeout)
 
     def stop(self, *, grace: float = 10.0) -> None:
         """SIGTERM; SIGKILL if it is still there after *grace* seconds. Does nothing if it does not run.

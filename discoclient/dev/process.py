@@ -115,7 +115,12 @@ class _Spawner:
                     target=self._run, args=[self._jobs], name="disco-spawner", daemon=True
                 ).start()
             self._jobs.put((job, future))
-        return future.result()
+        try:
+            return future.result()
+        except BaseException:
+            # A Ctrl-C while we waited: the child starts all the same, and nobody will know its pid.
+            future.add_done_callback(_kill_orphan)
+            raise
 
     @staticmethod
     def _run(jobs: queue.SimpleQueue[tuple[Callable[[], Process], Future[Process]]]) -> None:
@@ -126,6 +131,11 @@ class _Spawner:
             except BaseException as error:  # noqa: BLE001 - it is the caller's, who gets it
                 future.set_exception(error)
             del job, future
+
+
+def _kill_orphan(started: Future[Process]) -> None:
+    if started.exception() is None:
+        end(started.result(), grace=0.0)
 
 
 _spawner = _Spawner()

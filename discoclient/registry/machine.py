@@ -49,6 +49,7 @@ class WatchMachine(Generic[T]):
         self._backoff: Iterator[float] | None = None
         self._timers: dict[Do, float] = {}
         self._stalled_at: float | None = None
+        self._listing_since: int | None = None  # the revision when the listing under way was asked for
         self._has_changed = False
         self.records: Mapping[str, T] = {}
         """What is there, by key. Replaced on a change, never changed."""
@@ -66,7 +67,7 @@ class WatchMachine(Generic[T]):
 
     def start(self, now: float) -> list[Ask]:
         self._timers[Do.LIST_STALE] = now + self._settings.stale_after
-        return [Ask(Do.LIST)]
+        return self._list()
 
     @property
     def wake_at(self) -> float | None:
@@ -97,6 +98,7 @@ class WatchMachine(Generic[T]):
                 self.phase = Phase.SUSPECT
                 self._retry(Do.PROBE, now)
             case Failed():
+                self._listing_since = None
                 self._retry(Do.LIST, now)
         return []
 
@@ -106,31 +108,28 @@ class WatchMachine(Generic[T]):
             self._stalled_at = None
             self._note("stalled", "the watch is silent about a change that is there; listing again")
             self.phase = Phase.SUSPECT
-            asks.append(Ask(Do.LIST))
+            asks += self._list()
         for what in [what for what, due in self._timers.items() if due <= now]:
             del self._timers[what]
-            if what is not Do.LIST_STALE or self.phase is Phase.EMPTY:
+            if what is Do.LIST:
+                asks += self._list()
+            elif what is not Do.LIST_STALE or self.phase is Phase.EMPTY:
                 asks.append(Ask(what, self.revision))
         return asks
 
     # ---- what happened
 
     def _listed(self, listing: Listing, now: float) -> list[Ask]:
-        is_rewound = listing.revision < self.revision and not self.is_stale
+        since, self._listing_since = self._listing_since or 0, None
+        is_rewound = listing.revision < since
+        if not is_rewound and not self.is_stale and listing.revision < self.revision:
+            # The watch went past it meanwhile: it is right, and too old to be of use.
+            self._retry(Do.LIST, now)
+            return []
         if is_rewound:
-            self._note(
-                "rewound", f"the registry went back from revision {self.revision} to {listing.revision}"
-            )
+            self._note("rewound", f"the registry went back from {self.revision} to {listing.revision}")
         is_first = self.phase is Phase.EMPTY or self.is_stale
-        if (
-            not is_first
-            and not is_rewound
-            and any(
-                entry.mod_revision <= self.revision
-                and self._stamps.get(entry.key) != (entry.mod_revision, entry.lease)
-                for entry in listing.entries
-            )
-        ):
+        if not is_first and not is_rewound and self._misses(listing.entries):
             self._note("repaired", "listing again found a change that the watch had not delivered")
         self._replace(listing.entries, trust=not is_rewound)
         self._has_changed |= is_first
@@ -163,7 +162,7 @@ class WatchMachine(Generic[T]):
             if not self._apply(batch):
                 self._note("repaired", "the watch delivered what can't be; listing again")
                 self.phase = Phase.SUSPECT
-                return [Ask(Do.LIST)]
+                return self._list()
             self.fresh_at = now
             self._stalled_at = None
         elif is_opening and batch.revision < self.revision:
@@ -192,9 +191,9 @@ class WatchMachine(Generic[T]):
     def _probed(self, probe: Probe, after: int, now: float) -> list[Ask]:
         if self._stands:
             self._timers[Do.PROBE] = now + jittered(self._rng, self._settings.silence, 0.1)
-        if probe.revision < self.revision:
+        if probe.revision < after:
             self.phase = Phase.SUSPECT
-            return [Ask(Do.LIST)]
+            return self._list()
         if after != self.revision:
             return []  # an event came while we asked: the watch is well
         if probe.newest or probe.count != len(self._stamps):
@@ -210,6 +209,13 @@ class WatchMachine(Generic[T]):
         return []
 
     # ---- what follows
+
+    def _list(self) -> list[Ask]:
+        """Ask for a listing, unless one is under way. A linearizable one can't be older than what is known by now."""
+        if self._listing_since is not None:
+            return []
+        self._listing_since = 0 if self.is_stale else self.revision
+        return [Ask(Do.LIST)]
 
     def _retry(self, what: Do, now: float) -> None:
         if self._backoff is None:
@@ -257,6 +263,14 @@ class WatchMachine(Generic[T]):
         if has_changed:
             self.records = records
             self._has_changed = True
+
+    def _misses(self, entries: tuple[Entry, ...]) -> bool:
+        """Whether *entries* has something that should have been delivered by now."""
+        return any(
+            entry.mod_revision <= self.revision
+            and self._stamps.get(entry.key) != (entry.mod_revision, entry.lease)
+            for entry in entries
+        )
 
     def _keep(self, entry: Entry, records: dict[str, T]) -> None:
         self._stamps[entry.key] = (entry.mod_revision, entry.lease)

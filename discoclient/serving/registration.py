@@ -102,7 +102,7 @@ class Registration:
         await asyncio.sleep(self._quiet)
 
     def _is_mine(self) -> bool:
-        return is_current(self._hub)
+        return is_current(self._hub) and self._hub.background.is_running
 
     def _wait(self, coroutine: Any) -> None:
         self._hub.background.submit(coroutine).result()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -145,7 +144,6 @@ class Router(Generic[W]):
             discovery_timeout=check_seconds("discovery_timeout", discovery_timeout),
             wire=wire,
         )
-        self._lock = threading.Lock()
         self._hub: Hub | None = None
         self._fixed: Route[W] | None = None
         self._routes: LRUCache[str, Route[W]] = LRUCache(MOST_ROUTES)
@@ -155,11 +153,12 @@ class Router(Generic[W]):
         fixed = self._fixed
         if fixed is not None and self._hub is hub():
             return fixed
-        with self._lock:
-            shared = hub()
-            if (
-                self._hub is not shared
-            ):  # the first call, or the first one after a fork: what the parent had is not ours
+        shared = hub()
+        with (
+            shared.routing
+        ):  # the hub's, and not one of ours that a thread of the parent may have held at the fork
+            if self._hub is not shared:
+                # The first call, or the first one after a fork: what the parent had is not ours.
                 self._hub, self._fixed = shared, None
                 self._routes = LRUCache(MOST_ROUTES)
             found = self._routes.get(service)
