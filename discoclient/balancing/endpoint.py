@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from enum import IntEnum
 from random import Random
 from threading import RLock
 
@@ -16,7 +17,7 @@ from ..model.instance import Instance, State
 from ..model.outcome import Outcome
 from ..model.policy import OutlierPolicy
 
-__all__ = ["Endpoint", "Ticket"]
+__all__ = ["Endpoint", "Rank", "Ticket"]
 
 DECAY = 10.0
 """Seconds after which an old latency weighs 1/e (Finagle's and Linkerd's peak EWMA)."""
@@ -24,6 +25,16 @@ FAILURE_LATENCY = 1.0
 """Seconds that a failure counts for at least: failing fast must never look attractive (Google SRE's sinkhole)."""
 MAX_LATENCY = 30.0
 """Seconds that the average is capped at, so that a row of failures can be forgotten again."""
+
+
+class Rank(IntEnum):
+    """Which endpoints are called before which."""
+
+    FIRST = 0
+    LAST_RESORT = 1
+    """Unready, or with a weight of 0: only if nothing else is left."""
+    NEVER = 2
+    """Draining."""
 
 
 class Endpoint:
@@ -44,15 +55,17 @@ class Endpoint:
         "in_flight",
         "instance",
         "is_retired",
+        "rank",
+        "weight",
     )
 
     def __init__(self, instance: Instance, *, now: float, latency: float = 0.0) -> None:
-        self.instance = instance
+        self._read(instance)
         self.id = instance.id
         self.address = (instance.scheme, instance.host, instance.port)
         self.first_seen = now
         self.in_flight = 0
-        self.is_retired = instance.state is State.DRAINING
+        self.is_retired = self.rank is Rank.NEVER
         """It gets no new request: it drains, or has left."""
         # Reentrant, because the garbage collector may close a forgotten response's ticket while its thread holds the lock.
         self._lock = RLock()
@@ -153,11 +166,21 @@ class Endpoint:
 
     def update(self, instance: Instance) -> None:
         """The registry has a newer record of the same instance."""
-        self.instance = instance
-        if instance.state is State.DRAINING:
+        self._read(instance)
+        if self.rank is Rank.NEVER:
             self.retire()
         else:
             self.is_retired = False
+
+    def _read(self, instance: Instance) -> None:
+        """Take from the record what is asked of every endpoint at every change of the set."""
+        self.instance = instance
+        self.weight = instance.weight
+        if instance.state is State.DRAINING:
+            self.rank = Rank.NEVER
+        else:
+            able = instance.state is State.READY and instance.weight > 0
+            self.rank = Rank.FIRST if able else Rank.LAST_RESORT
 
     def retire(self) -> None:
         """No new request from now on. Whoever holds idle connections to it is told to close them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Callable, Container, Sequence
 from itertools import accumulate, count
 from random import Random
@@ -34,12 +35,16 @@ class _WeightClasses:
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self.everyone = tuple(endpoints)
-        groups: dict[float, list[Endpoint]] = {}
-        for endpoint in endpoints:
-            groups.setdefault(endpoint.instance.weight, []).append(endpoint)
-        self.classes = tuple(tuple(group) for group in groups.values())
+        weights = sorted({endpoint.weight for endpoint in self.everyone})
+        if len(weights) == 1:
+            self.classes: tuple[tuple[Endpoint, ...], ...] = (self.everyone,)
+        else:
+            groups: dict[float, list[Endpoint]] = {weight: [] for weight in weights}
+            for endpoint in self.everyone:
+                groups[endpoint.weight].append(endpoint)
+            self.classes = tuple(tuple(group) for group in groups.values())
         # A weight of 0 gets here only when nothing else is left: then all are alike.
-        totals = list(accumulate(weight * len(group) for weight, group in groups.items()))
+        totals = list(accumulate(group[0].weight * len(group) for group in self.classes if group))
         self._bounds = (
             [total / totals[-1] for total in totals] if totals and totals[-1] else [1.0] * len(totals)
         )
@@ -47,11 +52,7 @@ class _WeightClasses:
     def draw(self, rng: Random) -> tuple[Endpoint, ...]:
         if len(self.classes) == 1:
             return self.classes[0]
-        chance = rng.random()
-        for bound, group in zip(self._bounds, self.classes, strict=True):
-            if chance < bound:
-                return group
-        return self.classes[-1]
+        return self.classes[min(bisect(self._bounds, rng.random()), len(self.classes) - 1)]
 
 
 class TwoChoicesPicker:

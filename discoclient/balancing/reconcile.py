@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from statistics import median
 
 from ..model.snapshot import Snapshot
@@ -10,26 +10,42 @@ from .endpoint import Endpoint
 
 __all__ = ["reconcile"]
 
+SAMPLE = 200
+"""Endpoints that are looked at for the fleet's median; all of them, unless there are more."""
+
 
 def reconcile(
-    endpoints: Mapping[str, Endpoint], snapshot: Snapshot, now: float
+    endpoints: Mapping[str, Endpoint],
+    snapshot: Snapshot,
+    now: float,
+    changed: Collection[str] | None = None,
 ) -> tuple[Mapping[str, Endpoint], list[Endpoint]]:
     """The new endpoints by id, and those that left.
 
-    A survivor keeps its endpoint, with its history and its connections. A newcomer is taken to be as fast as the fleet's
-    median, not infinitely fast. Leavers are still to be retired by the caller, once the new set is published.
+    A survivor keeps its endpoint, with its history and its connections. A newcomer is taken to be as fast as
+    the fleet's median, not infinitely fast. Leavers are still to be retired by the caller, once the new set is
+    published. *changed* names the ids that may have changed, where that is known: others are not looked at.
     """
-    after: dict[str, Endpoint] = {}
+    after = dict(endpoints)
+    left: list[Endpoint] = []
     typical: float | None = None
-    for id, instance in snapshot.by_id.items():
-        endpoint = endpoints.get(id)
-        if endpoint is not None and endpoint.instance is instance:
-            after[id] = endpoint
-        elif endpoint is not None and endpoint.address == (instance.scheme, instance.host, instance.port):
-            endpoint.update(instance)
-            after[id] = endpoint
-        else:
+    for id in snapshot.by_id.keys() | endpoints.keys() if changed is None else changed:
+        instance, endpoint = snapshot.by_id.get(id), after.get(id)
+        if endpoint is not None:
+            if instance is endpoint.instance:
+                continue
+            if instance is not None and endpoint.address == (instance.scheme, instance.host, instance.port):
+                endpoint.update(instance)
+                continue
+            left.append(after.pop(id))
+        if instance is not None:
             if typical is None:
-                typical = median([known.latency(now) for known in endpoints.values()] or [0.0])
+                typical = _typical_latency(endpoints, now)
             after[id] = Endpoint(instance, now=now, latency=typical)
-    return after, [endpoint for id, endpoint in endpoints.items() if after.get(id) is not endpoint]
+    return after, left
+
+
+def _typical_latency(endpoints: Mapping[str, Endpoint], now: float) -> float:
+    known = list(endpoints.values())
+    sample = known[:: len(known) // SAMPLE + 1]
+    return median(endpoint.latency(now) for endpoint in sample) if sample else 0.0

@@ -6,10 +6,9 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from random import Random
 
-from ..model.instance import State
 from ..model.snapshot import Snapshot
 from .balancer import Balancer
-from .endpoint import Endpoint
+from .endpoint import Endpoint, Rank
 from .picker import Picker
 
 __all__ = ["View", "build_view"]
@@ -35,12 +34,7 @@ def build_view(
     snapshot: Snapshot, endpoints: Mapping[str, Endpoint], balancer: Balancer, rng: Random
 ) -> View:
     """First what is ready; what is unready or weighs 0 only if nothing else is left; what drains never."""
-    first: list[Endpoint] = []
-    last: list[Endpoint] = []
-    for endpoint in endpoints.values():
-        instance = endpoint.instance
-        if instance.state is State.READY and instance.weight > 0:
-            first.append(endpoint)
-        elif instance.state is not State.DRAINING:
-            last.append(endpoint)
-    return View(snapshot, endpoints, tuple(balancer.picker(tier, rng) for tier in (first, last) if tier))
+    everyone = endpoints.values()
+    ranks = sorted({endpoint.rank for endpoint in everyone} - {Rank.NEVER})
+    tiers = ([endpoint for endpoint in everyone if endpoint.rank == rank] for rank in ranks)
+    return View(snapshot, endpoints, tuple(balancer.picker(tier, rng) for tier in tiers))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from random import Random
 from typing import Generic, TypeVar
 
@@ -25,7 +25,8 @@ _LEVELS = {"broke": logging.INFO, "compacted": logging.INFO}
 class Follower(Generic[T]):
     """Keeps knowing what is in *range*, for as long as `run` runs.
 
-    *on_change* is called on the background loop after every change of ``records``, the first knowledge included.
+    *on_change* is called on the background loop after every change of ``records``, the first knowledge included,
+    with the keys that may have changed since the last call.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class Follower(Generic[T]):
         registry: Registry,
         range: str,
         decode: Callable[[Entry], T],
-        on_change: Callable[[Follower[T]], None],
+        on_change: Callable[[Follower[T], Collection[str]], None],
         *,
         settings: WatchSettings,
         clock: Callable[[], float],
@@ -140,8 +141,9 @@ class Follower(Generic[T]):
         notices, machine.notices = machine.notices, []
         for notice in notices:
             self._log(notice)
-        if machine.take_change():
-            self._on_change(self)
+        changed = machine.take_change()
+        if changed is not None:
+            self._on_change(self, changed)
 
     def _log(self, notice: Notice) -> None:
         logger.log(_LEVELS.get(notice.kind, logging.WARNING), "%s: %s", self._range, notice.text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from random import Random
 from typing import Any, TypeVar
 
@@ -182,11 +182,18 @@ class Resolver:
         id = entry.key[len(self._prefix) :]
         return decode(entry.value, service=self.service, id=id, hostnames=self._hostnames)
 
-    def _publish(self, follower: Follower[Instance]) -> None:
-        by_id = {instance.id: instance for instance in follower.records.values()}
+    def _publish(self, follower: Follower[Instance], touched: Collection[str]) -> None:
+        changed = [key[len(self._prefix) :] for key in touched]
+        by_id = dict(self.snapshot.by_id) if self.snapshot is not None else {}
+        for id in changed:
+            instance = follower.records.get(self._prefix + id)
+            if instance is not None:
+                by_id[id] = instance
+            else:
+                by_id.pop(id, None)
         snapshot = Snapshot(self.service, follower.revision, by_id, follower.is_stale)
         with self._lock:
-            self.endpoints, left = reconcile(self.endpoints, snapshot, self._clock())
+            self.endpoints, left = reconcile(self.endpoints, snapshot, self._clock(), changed)
             self.snapshot = snapshot
             for slot in self._slots:
                 slot.view = build_view(snapshot, self.endpoints, slot.balancer, self._rng)

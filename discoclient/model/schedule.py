@@ -13,7 +13,7 @@ def full_jitter(rng: Random, *, first: float, cap: float, factor: float = 2.0) -
 
     Full jitter spreads a fleet that lost the same registry best (M. Brooker, "Exponential backoff and jitter", AWS, 2015).
     """
-    bound = first
+    bound = min(first, cap)
     while True:
         yield rng.uniform(0.0, bound)
         bound = min(cap, bound * factor)

@@ -27,9 +27,9 @@ from typing import Generic, TypeVar
 
 from ..model.errors import RegistryError, RevisionCompacted
 from ..model.schedule import full_jitter, jittered
-from .codec import BadRecord
 from .happenings import Ask, Broke, Do, Event, Failed, Listed, Notice, Phase, Probed, WatchSettings
-from .protocol import Batch, Deletion, Entry, Listing, Probe
+from .protocol import Batch, Entry, Listing, Probe
+from .records import Records
 
 __all__ = ["WatchMachine"]
 
@@ -40,19 +40,17 @@ class WatchMachine(Generic[T]):
     """Follows one range. ``decode`` turns an entry into what is kept of it, or raises `BadRecord` to have it skipped."""
 
     def __init__(self, decode: Callable[[Entry], T], *, settings: WatchSettings, rng: Random) -> None:
-        self._decode = decode
+        self._records = Records(decode)
         self._settings = settings
         self._rng = rng
-        self._stamps: dict[str, tuple[int, int]] = {}  # every key, also the skipped: (mod_revision, lease)
         self._stands = False
         self._opened_at = 0.0
         self._backoff: Iterator[float] | None = None
         self._timers: dict[Do, float] = {}
         self._stalled_at: float | None = None
         self._listing_since: int | None = None  # the revision when the listing under way was asked for
-        self._has_changed = False
-        self.records: Mapping[str, T] = {}
-        """What is there, by key. Replaced on a change, never changed."""
+        self._is_doubtful = False  # a change is missing: nothing more is applied before a listing came
+        self._is_news = False  # known for the first time, which is news even if it is that there is nothing
         self.revision = 0
         """Everything up to here is in ``records``. The resume point."""
         self.phase = Phase.EMPTY
@@ -60,14 +58,22 @@ class WatchMachine(Generic[T]):
         """Whether ``records`` is only one member's word, without a quorum."""
         self.fresh_at: float | None = None
         """When the registry last proved that ``records`` was all there is."""
-        self.skipped: dict[str, str] = {}
-        """Why a key was skipped."""
         self.notices: list[Notice] = []
         """For the shell to take away."""
 
     def start(self, now: float) -> list[Ask]:
         self._timers[Do.LIST_STALE] = now + self._settings.stale_after
         return self._list()
+
+    @property
+    def records(self) -> Mapping[str, T]:
+        """What is there, by key. Replaced on a change, never changed."""
+        return self._records.by_key
+
+    @property
+    def skipped(self) -> Mapping[str, str]:
+        """Why a key has no record."""
+        return self._records.skipped
 
     @property
     def wake_at(self) -> float | None:
@@ -77,10 +83,13 @@ class WatchMachine(Generic[T]):
             due.append(self._stalled_at)
         return min(due, default=None)
 
-    def take_change(self) -> bool:
-        """Whether ``records`` changed since this was last asked."""
-        changed, self._has_changed = self._has_changed, False
-        return changed
+    def take_change(self) -> frozenset[str] | None:
+        """The keys whose records changed since this was last asked; ``None`` if there is nothing to tell."""
+        touched = self._records.take_touched()
+        if not touched and not self._is_news:
+            return None
+        self._is_news = False
+        return touched
 
     def handle(self, event: Event, now: float) -> list[Ask]:
         match event:
@@ -106,9 +115,7 @@ class WatchMachine(Generic[T]):
         asks = []
         if self._stalled_at is not None and self._stalled_at <= now:
             self._stalled_at = None
-            self._note("stalled", "the watch is silent about a change that is there; listing again")
-            self.phase = Phase.SUSPECT
-            asks += self._list()
+            asks += self._doubt("stalled", "the watch is silent about a change that is there; listing again")
         for what in [what for what, due in self._timers.items() if due <= now]:
             del self._timers[what]
             if what is Do.LIST:
@@ -129,26 +136,25 @@ class WatchMachine(Generic[T]):
         if is_rewound:
             self._note("rewound", f"the registry went back from {self.revision} to {listing.revision}")
         is_first = self.phase is Phase.EMPTY or self.is_stale
-        if not is_first and not is_rewound and self._misses(listing.entries):
+        if not is_first and not is_rewound and self._records.misses(listing.entries, self.revision):
             self._note("repaired", "listing again found a change that the watch had not delivered")
-        self._replace(listing.entries, trust=not is_rewound)
-        self._has_changed |= is_first
+        self._replace(listing)
+        self._is_news |= is_first
         self.revision = listing.revision
         self.phase = Phase.SYNCING
         self.is_stale = False
         self.fresh_at = now
-        self._stands = False
+        self._stands = self._is_doubtful = False
         self._stalled_at = None
         self._timers = {Do.LIST: now + jittered(self._rng, self._settings.resync, 0.2)}
         return [Ask(Do.WATCH, self.revision)]
 
     def _listed_stale(self, listing: Listing) -> list[Ask]:
         if self.phase is Phase.EMPTY:
-            self._replace(listing.entries, trust=False)
+            self._replace(listing)
             self.phase = Phase.SUSPECT
-            self.is_stale = True
+            self.is_stale = self._is_news = True
             self.revision = listing.revision
-            self._has_changed = True
         return []
 
     def _received(self, batch: Batch, now: float) -> list[Ask]:
@@ -157,21 +163,35 @@ class WatchMachine(Generic[T]):
             self._stands = True
             self._opened_at = now
             self.phase = Phase.LIVE
-        self._timers[Do.PROBE] = now + jittered(self._rng, self._settings.silence, 0.1)
+        if self.phase is Phase.LIVE:  # else a question that is due must not be put off by every event
+            self._timers[Do.PROBE] = now + jittered(self._rng, self._settings.silence, 0.1)
         if batch.changes:
-            if not self._apply(batch):
-                self._note("repaired", "the watch delivered what can't be; listing again")
-                self.phase = Phase.SUSPECT
-                return self._list()
-            self.fresh_at = now
-            self._stalled_at = None
-        elif is_opening and batch.revision < self.revision:
+            return self._changed(batch, now)
+        if is_opening and batch.revision < self.revision:
             # A member that lags, or a registry that went back: watching the future is silence (etcd allows it).
             self.phase = Phase.SUSPECT
             return [Ask(Do.PROBE, self.revision)]
-        if self._backoff is not None and now - self._opened_at >= self._settings.healthy_after:
-            self._backoff = None
+        self._calm(now)
         return []
+
+    def _changed(self, batch: Batch, now: float) -> list[Ask]:
+        if self._is_doubtful:
+            return []
+        revision = self._records.apply(batch.changes, self.revision)
+        self._note_skipped()
+        if revision is None:
+            return self._doubt("repaired", "the watch delivered what can't be; listing again")
+        if revision > self.revision:  # what comes twice proves nothing
+            self.revision = revision
+            self.fresh_at = now
+            self._stalled_at = None
+        self._calm(now)
+        return []
+
+    def _calm(self, now: float) -> None:
+        """A watch that has stood for a while is resumed at once when it breaks."""
+        if now - self._opened_at >= self._settings.healthy_after:
+            self._backoff = None
 
     def _broke(self, error: RegistryError, now: float) -> list[Ask]:
         if self._stands and now - self._opened_at >= self._settings.healthy_after:
@@ -196,7 +216,7 @@ class WatchMachine(Generic[T]):
             return self._list()
         if after != self.revision:
             return []  # an event came while we asked: the watch is well
-        if probe.newest or probe.count != len(self._stamps):
+        if probe.newest or probe.count != self._records.count:
             self.phase = Phase.SUSPECT
             if self._stalled_at is None:
                 self._stalled_at = now + self._settings.stall
@@ -224,70 +244,20 @@ class WatchMachine(Generic[T]):
             )
         self._timers[what] = now + next(self._backoff)
 
-    def _apply(self, batch: Batch) -> bool:
-        """Apply what is new in *batch*. False, and nothing applied, when it can't be."""
-        changes = [change for change in batch.changes if change.mod_revision > self.revision]
-        if not changes:
-            return True
-        known = set[str]()
-        last = self.revision
-        for change in changes:
-            if change.mod_revision < last:
-                return False
-            last = change.mod_revision
-            if isinstance(change, Entry):
-                known.add(change.key)
-            elif change.key not in self._stamps and change.key not in known:
-                return False
-        records = dict(self.records)
-        for change in changes:
-            if isinstance(change, Deletion):
-                self._forget(change.key, records)
-            else:
-                self._keep(change, records)
-        self.records = records
-        self._has_changed = True
-        self.revision = last
-        return True
+    def _replace(self, listing: Listing) -> None:
+        self._records.replace(listing.entries)
+        self._note_skipped()
 
-    def _replace(self, entries: tuple[Entry, ...], *, trust: bool) -> None:
-        records = dict(self.records)
-        has_changed = False
-        for key in self._stamps.keys() - {entry.key for entry in entries}:
-            self._forget(key, records)
-            has_changed = True
-        for entry in entries:
-            if not trust or self._stamps.get(entry.key) != (entry.mod_revision, entry.lease):
-                self._keep(entry, records)
-                has_changed = True
-        if has_changed:
-            self.records = records
-            self._has_changed = True
+    def _doubt(self, kind: str, text: str) -> list[Ask]:
+        """Something is missing in what is known: it is served until a listing replaces it, and no more added to."""
+        self._note(kind, text)
+        self.phase = Phase.SUSPECT
+        self._is_doubtful = True
+        return self._list()
 
-    def _misses(self, entries: tuple[Entry, ...]) -> bool:
-        """Whether *entries* has something that should have been delivered by now."""
-        return any(
-            entry.mod_revision <= self.revision
-            and self._stamps.get(entry.key) != (entry.mod_revision, entry.lease)
-            for entry in entries
-        )
-
-    def _keep(self, entry: Entry, records: dict[str, T]) -> None:
-        self._stamps[entry.key] = (entry.mod_revision, entry.lease)
-        try:
-            records[entry.key] = self._decode(entry)
-        except BadRecord as error:
-            records.pop(entry.key, None)
-            if self.skipped.get(entry.key) != str(error):
-                self.skipped[entry.key] = str(error)
-                self._note("skipped", f"{entry.key!r} is skipped: {error}")
-        else:
-            self.skipped.pop(entry.key, None)
-
-    def _forget(self, key: str, records: dict[str, T]) -> None:
-        self._stamps.pop(key, None)
-        self.skipped.pop(key, None)
-        records.pop(key, None)
+    def _note_skipped(self) -> None:
+        for text in self._records.take_news():
+            self._note("skipped", text)
 
     def _note(self, kind: str, text: str) -> None:
         self.notices.append(Notice(kind, text))

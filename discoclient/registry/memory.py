@@ -49,10 +49,11 @@ class MemoryRegistry:
         while True:
             for batch in self._store.batches(range, seen):
                 yield batch
-            if self._store.revision < seen:
+            newest = self._store.revision
+            if newest < seen:
                 seen = after  # a wiped store: as with etcd, a revision of the future is waited for in silence
-            seen = max(seen, self._store.revision)
-            await self._change_from(seen)
+            seen = max(seen, newest)
+            await self._change_from(newest)
             self._check()
 
     async def _change_from(self, revision: int) -> None:

@@ -108,7 +108,7 @@ class Registrar:
             await asyncio.wait([revoking], timeout=LEAVE_TIMEOUT)
         await self._settle(State.GONE)
 
-    def _seen(self, follower: Follower[Entry]) -> None:
+    def _seen(self, follower: Follower[Entry], touched: object) -> None:
         self._events.put_nowait(Seen(follower.records.get(self._key), follower.revision))
 
     async def _next_event(self) -> Event | None:

@@ -20,20 +20,14 @@ def logical_location(
     origin: so the next hop goes through the balancer again. Under ``disco://`` a relative location is made absolute,
     because httpx does not resolve one against a scheme that it does not know.
     """
+    origin = request.url
     try:
         target = httpx.URL(location)
+        is_relative = target.is_relative_url  # which also `//host/path` is
+        if is_relative:
+            target = (origin if origin.scheme in _PORTS else origin.copy_with(scheme="http")).join(target)
     except httpx.InvalidURL:
         return None
-    origin = request.url
-    if not target.host and not target.scheme:
-        if origin.scheme in _PORTS:
-            return None
-        joined = (
-            httpx.URL(f"http://{origin.netloc.decode('ascii')}")
-            .join(origin.raw_path.decode("ascii"))
-            .join(target)
-        )
-        return str(joined.copy_with(scheme=origin.scheme))
     if target.scheme not in _PORTS:
         return None
     place = (target.host, target.port or _PORTS[target.scheme])
@@ -41,6 +35,8 @@ def logical_location(
     is_ours = target.host in names or any(
         place == endpoint.address[1:] for endpoint in view.endpoints.values()
     )
-    if not is_ours or (target.scheme, target.netloc) == (origin.scheme, origin.netloc):
-        return None
-    return str(target.copy_with(scheme=origin.scheme, host=origin.host, port=origin.port))
+    if is_ours and (target.scheme, target.netloc) != (origin.scheme, origin.netloc):
+        return str(target.copy_with(scheme=origin.scheme, host=origin.host, port=origin.port))
+    if is_relative and origin.scheme not in _PORTS:
+        return str(target.copy_with(scheme=origin.scheme))
+    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 import anyio
 
@@ -40,9 +40,15 @@ def eventually(predicate: Callable[[], T], *, timeout: float = 5.0, what: str = 
         pause = min(pause * 2, _LONGEST_PAUSE)
 
 
+@overload
 async def eventually_async(
-    predicate: Callable[[], T | Awaitable[T]], *, timeout: float = 5.0, what: str = ""
-) -> T:
+    predicate: Callable[[], Awaitable[T]], *, timeout: float = 5.0, what: str = ""
+) -> T: ...
+@overload
+async def eventually_async(predicate: Callable[[], T], *, timeout: float = 5.0, what: str = "") -> T: ...
+async def eventually_async(
+    predicate: Callable[[], object], *, timeout: float = 5.0, what: str = ""
+) -> object:
     """`eventually` that lets the loop run, on asyncio and on trio. *predicate* may be async."""
     deadline = time.monotonic() + timeout
     pause = _FIRST_PAUSE

@@ -1,0 +1,114 @@
+"""The records of one range: what the registry holds, decoded, and folded forward a whole revision at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Generic, TypeAlias, TypeVar
+
+from .codec import BadRecord
+from .protocol import Deletion, Entry
+
+__all__ = ["Records"]
+
+T = TypeVar("T")
+
+Stamp: TypeAlias = tuple[int, int, int]
+
+
+class Records(Generic[T]):
+    """What is there, by key. A change builds a new mapping, and decodes only what changed."""
+
+    def __init__(self, decode: Callable[[Entry], T]) -> None:
+        self._decode = decode
+        self._stamps: dict[str, Stamp] = {}
+        self.by_key: Mapping[str, T] = {}
+        """Replaced on a change, never changed."""
+        self.skipped: dict[str, str] = {}
+        """Why a key has no record."""
+        self._touched: set[str] = set()
+        self._news: list[str] = []
+
+    @property
+    def count(self) -> int:
+        """How many keys the range has, the skipped ones too."""
+        return len(self._stamps)
+
+    def take_touched(self) -> frozenset[str]:
+        """The keys whose records changed since this was last asked: so that a change costs what it changes."""
+        touched, self._touched = frozenset(self._touched), set()
+        return touched
+
+    def take_news(self) -> list[str]:
+        """What there is to tell of keys that are skipped, once for each reason."""
+        news, self._news = self._news, []
+        return news
+
+    def apply(self, changes: Iterable[Entry | Deletion], after: int) -> int | None:
+        """Apply what is newer than revision *after*; the revision that this leads to.
+
+        ``None``, and nothing applied, when the changes can't be: out of order, or the deletion of an unknown key.
+        """
+        new = [change for change in changes if change.mod_revision > after]
+        known = set[str]()
+        last = after
+        for change in new:
+            if change.mod_revision < last:
+                return None
+            last = change.mod_revision
+            if isinstance(change, Entry):
+                known.add(change.key)
+            elif change.key not in self._stamps and change.key not in known:
+                return None
+        self._fold(new)
+        return last
+
+    def replace(self, entries: tuple[Entry, ...]) -> None:
+        """Become *entries*, by difference."""
+        gone = self._stamps.keys() - {entry.key for entry in entries}
+        new = [entry for entry in entries if self._stamps.get(entry.key) != _stamp(entry)]
+        self._fold([*(Deletion(key, 0) for key in gone), *new])
+
+    def misses(self, entries: Iterable[Entry], revision: int) -> bool:
+        """Whether *entries* has a change up to *revision* that is not in here."""
+        return any(
+            entry.mod_revision <= revision and self._stamps.get(entry.key) != _stamp(entry)
+            for entry in entries
+        )
+
+    def _fold(self, changes: list[Entry | Deletion]) -> None:
+        records: dict[str, T] | None = None
+        for change in changes:
+            record = self._read(change)
+            if record == self.by_key.get(change.key) and records is None:
+                continue  # a skipped value that changed, or a record put anew as it was: nobody has to know
+            records = dict(self.by_key) if records is None else records
+            self._touched.add(change.key)
+            if record is None:
+                records.pop(change.key, None)
+            else:
+                records[change.key] = record
+        if records is not None:
+            self.by_key = records
+
+    def _read(self, change: Entry | Deletion) -> T | None:
+        """The record after *change*; ``None`` if there is none."""
+        if isinstance(change, Deletion):
+            self._stamps.pop(change.key, None)
+            self.skipped.pop(change.key, None)
+            return None
+        self._stamps[change.key] = _stamp(change)
+        try:
+            record = self._decode(change)
+        except BadRecord as error:
+            reason = str(error)
+            if self.skipped.get(change.key) != reason:
+                self.skipped[change.key] = reason
+                self._news.append(f"{change.key!r} is skipped: {reason}")
+            return None
+        self.skipped.pop(change.key, None)
+        return record
+
+
+def _stamp(entry: Entry) -> Stamp:
+    """Enough to tell one state of a key from another, also after a restored backup counted to the same revision."""
+    return entry.mod_revision, entry.lease, hash(entry.value)
