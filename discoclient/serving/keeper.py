@@ -135,6 +135,8 @@ class Keeper:
 
     @property
     def wake_at(self) -> float | None:
+        if self.is_leaving:
+            return None
         due = list(self._timers.values())
         if self.lease is not None:
             due.append(self.deadline)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from time import monotonic
 
@@ -73,22 +74,26 @@ class Prober:
         interval: float = 2.0,
         timeout: float = 1.0,
         on_change: Callable[[Health], None],
+        clock: Callable[[], float] = monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._probe = probe
         self._health = health
         self._interval = check_seconds("interval", interval)
         self._timeout = check_seconds("timeout", timeout)
         self._on_change = on_change
+        self._clock = clock
+        self._sleep = sleep
 
     async def run(self) -> None:
         """Until cancelled. The first probe comes at once."""
         interval = min(self._interval, STARTING_INTERVAL)
         while True:
-            began = monotonic()
+            began = self._clock()
             if self._health.record(await self._ask()):
                 interval = self._interval
                 self._on_change(self._health)
-            await asyncio.sleep(max(0.0, began + interval - monotonic()))
+            await self._sleep(max(0.0, began + interval - self._clock()))
 
     async def _ask(self) -> str | None:
         try:
@@ -103,6 +108,10 @@ def _authority(host: str, port: int) -> str:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
+    """The system's own word, which others wrap in theirs: "connection refused" says more than "all attempts failed"."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.errno is not None and (text := os.strerror(inner.errno)):
+            return text.lower()
+        inner = inner.__cause__ or inner.__context__
     return str(error) or type(error).__name__

@@ -1,0 +1,120 @@
+"""The registry in memory is the model that much else is tested against: it has to behave as real etcd does."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from random import Random
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from discoclient.dev import EtcdCluster
+from discoclient.registry.address import RegistryAddress
+from discoclient.registry.etcd.registry import EtcdRegistry
+from discoclient.registry.memory import MemoryRegistry
+from discoclient.registry.memory_store import MemoryStore
+from discoclient.registry.protocol import Put
+from tests.etcd.scripts import Op, play
+from tests.support.properties import thorough
+
+KEYS = st.sampled_from(["a", "b", "c/d"])
+LEASES = st.integers(0, 2)
+OPS = st.one_of(
+    st.tuples(st.just("grant")),
+    st.tuples(
+        st.just("put"),
+        KEYS,
+        st.sampled_from([b"1", b"2"]),
+        LEASES,
+        st.sampled_from(["absent", "known", "wrong"]),
+    ),
+    st.tuples(st.just("put"), KEYS, st.sampled_from([b"1", b"2"]), LEASES, st.just("known")),
+    st.tuples(st.just("revoke"), LEASES),
+    st.tuples(st.just("renew"), LEASES),
+    st.tuples(st.just("list"), st.sampled_from(["", "a", "c/"])),
+    st.tuples(st.just("children"), st.sampled_from(["", "c/"])),
+    st.tuples(st.just("probe"), st.integers(0, 3)),
+)
+SCRIPTS = st.lists(OPS, min_size=10, max_size=40).map(lambda ops: [("grant",), *ops])
+
+
+def on_etcd(cluster: EtcdCluster, script: list[Op]) -> list[Any]:
+    async def run() -> list[Any]:
+        registry = EtcdRegistry(RegistryAddress.parse(cluster.registry_url), rng=Random(1))
+        try:
+            return await play(registry, f"/c/{uuid.uuid4().hex}/", lambda revision: cluster.compact(), script)
+        finally:
+            await registry.aclose()
+
+    return asyncio.run(run())
+
+
+def in_memory(script: list[Op], store: MemoryStore | None = None) -> list[Any]:
+    store = store or MemoryStore()
+
+    async def run() -> list[Any]:
+        registry = MemoryRegistry(store, clock=lambda: 0.0)
+        try:
+            return await play(registry, "/c/", store.compact, script)
+        finally:
+            await registry.aclose()
+
+    return asyncio.run(run())
+
+
+def test_memory_does_what_etcd_does(etcd: EtcdCluster) -> None:
+    @thorough(25)
+    @given(SCRIPTS)
+    def check(script: list[Op]) -> None:
+        assert in_memory(script) == on_etcd(etcd, script)
+
+    check()
+
+
+def test_a_history_that_was_compacted_is_gone_from_both(etcd_node: EtcdCluster) -> None:
+    script: list[Op] = [
+        ("grant",),
+        ("put", "a", b"1", 0, "known"),
+        ("put", "a", b"2", 0, "known"),
+        ("put", "b", b"1", 0, "known"),
+        ("forget",),
+        ("list", ""),
+    ]
+    record = in_memory(script)
+    assert record[-1] == ("history", "compacted")
+    assert record == on_etcd(etcd_node, script)
+
+
+class Careless(MemoryStore):
+    """Negative control: puts whatever was expected."""
+
+    def put(self, key: str, value: bytes, *, lease: int = 0, expected: int | None = None) -> Put:
+        return super().put(key, value, lease=lease)
+
+
+class Forgetful(MemoryStore):
+    """Negative control: a key that is put under another lease still dies with the old one."""
+
+    def put(self, key: str, value: bytes, *, lease: int = 0, expected: int | None = None) -> Put:
+        before = {id: set(held.keys) for id, held in self._leases.items()}
+        put = super().put(key, value, lease=lease, expected=expected)
+        for id, keys in before.items():
+            self._leases[id].keys |= keys
+        return put
+
+
+def test_a_model_that_is_wrong_is_told_apart(etcd: EtcdCluster) -> None:
+    script: list[Op] = [
+        ("grant",),
+        ("grant",),
+        ("put", "a", b"1", 0, "known"),
+        ("put", "a", b"2", 1, "known"),
+        ("put", "a", b"3", 0, "wrong"),
+        ("revoke", 0),
+    ]
+    real = on_etcd(etcd, script)
+    assert in_memory(script) == real
+    assert in_memory(script, Careless()) != real
+    assert in_memory(script, Forgetful()) != real
