@@ -89,6 +89,8 @@ class Endpoint:
 
     def cost(self, now: float) -> float:
         """Expected seconds for one more request here. Smaller is better."""
+        if not self._ewma:  # it has not answered yet: one may try it, and not everybody
+            return self.in_flight * FAILURE_LATENCY
         return self._ewma * math.exp((self._stamp - now) / DECAY) * (self.in_flight + 1)
 
     def start(self, now: float) -> Ticket:
@@ -145,15 +147,16 @@ class Endpoint:
         *may_eject* is asked whether one more may be ejected (`OutlierPolicy.max_ejected`) only when it comes to that.
         """
         with self._lock:
+            is_probe = ticket.is_probe
+            if is_probe:  # the verdict is here; the body may go on for days
+                self._is_probing = ticket.is_probe = False
             if not outcome.is_failure:
                 self._failures = 0
-                if ticket.is_probe:
+                if is_probe:
                     self._ejections = 0
                 return False
             self._failures += 1
-            is_due = (
-                outcome.is_connect_failure or ticket.is_probe or self._failures >= policy.consecutive_failures
-            )
+            is_due = outcome.is_connect_failure or is_probe or self._failures >= policy.consecutive_failures
             if not is_due or now < self._ejected_until or not may_eject():
                 return False
             self._failures = 0
@@ -166,11 +169,16 @@ class Endpoint:
 
     def update(self, instance: Instance) -> None:
         """The registry has a newer record of the same instance."""
+        if self.accept(instance):
+            self.retire()
+
+    def accept(self, instance: Instance) -> bool:
+        """As `update`, but to retire it is left to the caller, who publishes the new set first; True if it is to be done."""
         self._read(instance)
         if self.rank is Rank.NEVER:
-            self.retire()
-        else:
-            self.is_retired = False
+            return True
+        self.is_retired = False
+        return False
 
     def _read(self, instance: Instance) -> None:
         """Take from the record what is asked of every endpoint at every change of the set."""

@@ -104,7 +104,8 @@ class TwoChoicesPicker:
         able = [endpoint for endpoint in endpoints if not endpoint.is_ejected(now)] or endpoints
         if not able:
             return None
-        return min(self._rng.sample(able, min(2, len(able))), key=lambda endpoint: self._cost(endpoint, now))
+        group = _WeightClasses(able).draw(self._rng)
+        return min(self._rng.sample(group, min(2, len(group))), key=lambda endpoint: self._cost(endpoint, now))
 
 
 class RandomPicker:
@@ -125,7 +126,7 @@ class RandomPicker:
                     return endpoint
         left = [endpoint for endpoint in self._weights.everyone if endpoint.id not in tried]
         able = [endpoint for endpoint in left if not endpoint.is_ejected(now)] or left
-        return self._rng.choice(able) if able else None
+        return self._rng.choice(_WeightClasses(able).draw(self._rng)) if able else None
 
 
 class RoundRobinPicker:
@@ -147,4 +148,6 @@ class RoundRobinPicker:
             if not endpoint.is_ejected(now):
                 return endpoint
             last_resort = last_resort or endpoint
+        if last_resort is not None:
+            next(self._next)  # a whole round was in vain: the next one begins with the next endpoint
         return last_resort

@@ -20,7 +20,7 @@ def reconcile(
     now: float,
     changed: Collection[str] | None = None,
 ) -> tuple[Mapping[str, Endpoint], list[Endpoint]]:
-    """The new endpoints by id, and those that left.
+    """The new endpoints by id, and those that left, or drain from now on.
 
     A survivor keeps its endpoint, with its history and its connections. A newcomer is taken to be as fast as
     the fleet's median, not infinitely fast. Leavers are still to be retired by the caller, once the new set is
@@ -35,7 +35,8 @@ def reconcile(
             if instance is endpoint.instance:
                 continue
             if instance is not None and endpoint.address == (instance.scheme, instance.host, instance.port):
-                endpoint.update(instance)
+                if endpoint.accept(instance):
+                    left.append(endpoint)
                 continue
             left.append(after.pop(id))
         if instance is not None:

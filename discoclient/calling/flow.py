@@ -102,7 +102,7 @@ def _start(
         now = clock()
         current = view()
         endpoint = current.pick(now, tried)
-        if endpoint is None:
+        if endpoint is None or endpoint.id in tried:  # a balancer of the user's may pay no heed
             return None
         ticket = endpoint.start(now)
         if not endpoint.is_retired:

@@ -76,6 +76,7 @@ class Background:
                 # Not new_event_loop(): the application's policy may give another kind, with other ways to fork and to close.
                 self._loop = asyncio.SelectorEventLoop()
                 self._loop.set_exception_handler(_log_exception)
+                self._loop.set_debug(False)  # which dev mode turns on: it complains of slow moments on stderr
                 self._thread = threading.Thread(
                     target=self._run, args=(self._loop,), name="discoclient", daemon=True
                 )

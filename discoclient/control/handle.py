@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -22,17 +23,15 @@ __all__ = ["RegistryHandle", "connect"]
 class RegistryHandle:
     """A look at a registry, for tools and for people. A context manager. Safe to use from several threads.
 
-    What it looks at is followed from the first look until `close`, so a second look costs nothing.
+    What it looks at is followed from the first look until `close`, so a second look costs nothing. In a forked child it
+    looks anew.
     """
 
     def __init__(self, address: RegistryAddress, shared: Hub, discovery_timeout: float) -> None:
         self._address = address
-        self._hub = shared
         self._timeout = discovery_timeout
-        self._lock = threading.Lock()
-        self._resolvers: dict[str, Resolver] = {}
-        self._closing = threading.Event()
-        weakref.finalize(self, _release, shared, self._resolvers).atexit = False
+        self._is_closed = False
+        self._begin(shared)
 
     def __repr__(self) -> str:
         return f"<RegistryHandle {self._address}>"
@@ -44,8 +43,8 @@ class RegistryHandle:
     def services(self) -> list[str]:
         """The names of the services that have an instance, in any state. Asks the registry. Raises `RegistryError`."""
         prefix = self._address.keys.all_services
-        registry = self._hub.registry(self._address)
-        keys = self._hub.background.submit(registry.children(prefix)).result()
+        shared = self._own_hub()
+        keys = shared.background.submit(shared.registry(self._address).children(prefix)).result()
         return sorted({key[len(prefix) :].partition("/")[0] for key in keys})
 
     def instances(self, service: str) -> list[Instance]:
@@ -65,22 +64,9 @@ class RegistryHandle:
 
         A reader that is slow gets the newest and misses what was between. Raises `DiscoveryTimeout` as `snapshot` does.
         """
-        resolver = self._resolver(service)
-        latest = self.snapshot(service)
-        yield latest
-        changed = threading.Event()
-        unsubscribe = resolver.subscribe(changed.set)
-        try:
-            while not self._closing.is_set():
-                newest = resolver.snapshot
-                if newest is not None and newest is not latest:
-                    latest = newest
-                    yield newest
-                    continue
-                changed.wait()
-                changed.clear()
-        finally:
-            unsubscribe()
+        latest = yield from self._follow(service, None)
+        while not self._is_closed:  # in a forked child
+            latest = yield from self._follow(service, latest)
 
     def age(self, service: str) -> float | None:
         """Seconds since the registry last proved that what we know of *service* was all there is; ``None`` if never."""
@@ -92,14 +78,15 @@ class RegistryHandle:
 
     def members(self) -> tuple[MemberStatus, ...]:
         """What each member of the registry says of itself; empty for a registry without members."""
-        registry = self._hub.registry(self._address)
-        return self._hub.background.submit(registry.status()).result()
+        shared = self._own_hub()
+        return shared.background.submit(shared.registry(self._address).status()).result()
 
     def close(self) -> None:
         """Stop looking. An iterator of `watch` ends."""
-        self._closing.set()
-        for resolver in list(self._resolvers.values()):
-            resolver.wake()
+        self._is_closed = True
+        if self._pid == os.getpid():  # else they are the parent's, and so may be whoever holds their locks
+            for resolver in list(self._resolvers.values()):
+                resolver.wake()
         _release(self._hub, self._resolvers)
 
     def __enter__(self) -> Self:
@@ -110,15 +97,53 @@ class RegistryHandle:
     ) -> None:
         self.close()
 
+    def _begin(self, shared: Hub) -> None:
+        self._hub = shared
+        self._resolvers: dict[str, Resolver] = {}
+        self._pid = os.getpid()
+        weakref.finalize(self, _release, shared, self._resolvers).atexit = False
+
+    def _own_hub(self) -> Hub:
+        """The hub to use: another one after a fork, for what the parent had is not ours."""
+        if self._pid != os.getpid():
+            shared = hub()
+            with shared.routing:
+                if self._pid != os.getpid():
+                    self._begin(shared)
+        return self._hub
+
     def _resolver(self, service: str) -> Resolver:
-        with self._lock:
-            if self._closing.is_set():
+        shared = self._own_hub()
+        with shared.routing:  # not a lock of our own, which a thread of the parent may have held at the fork
+            if self._is_closed:
                 raise RuntimeError("this handle is closed")
             found = self._resolvers.get(check_service(service))
             if found is None:
-                found = self._hub.acquire(self._address, service, discovery_timeout=self._timeout)
+                found = shared.acquire(self._address, service, discovery_timeout=self._timeout)
                 self._resolvers[service] = found
             return found
+
+    def _follow(self, service: str, latest: Snapshot | None) -> Generator[Snapshot, None, Snapshot | None]:
+        """What is newer than *latest*, until the handle is closed, or the reader finds itself in a forked child."""
+        resolver, pid = self._resolver(service), os.getpid()
+        newest: Snapshot | None = self.snapshot(service)
+        changed = threading.Event()
+        unsubscribe = resolver.subscribe(changed.set)
+        try:
+            while not self._is_closed:
+                if newest is not None and newest is not latest:
+                    latest = newest
+                    yield latest
+                    if pid != os.getpid():
+                        break
+                else:
+                    changed.wait()
+                    changed.clear()
+                newest = resolver.snapshot
+        finally:
+            if pid == os.getpid():
+                unsubscribe()
+        return latest
 
 
 def _release(shared: Hub, resolvers: dict[str, Resolver]) -> None:

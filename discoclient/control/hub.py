@@ -62,6 +62,7 @@ class Hub:
         self._registries: dict[RegistryAddress, Registry] = {}
         self._resolvers: dict[tuple[RegistryAddress, str, Instance | None], Resolver] = {}
         self._tasks: dict[Resolver, asyncio.Task[None]] = {}
+        self._unused: dict[Resolver, float] = {}  # until when each is kept all the same
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._is_closed = False
 
@@ -140,9 +141,10 @@ class Hub:
         messages.check_distributions()
         try:
             from ..registry.etcd.registry import EtcdRegistry
+
+            return EtcdRegistry(address, rng=self.rng)
         except ImportError as error:
             raise ConfigError(f"the etcd registry can't be loaded: {error}") from error
-        return EtcdRegistry(address, rng=self.rng)
 
     # ---- on the background loop
 
@@ -153,9 +155,17 @@ class Hub:
         with self._lock:
             resolver.users -= 1
         if not resolver.users:
-            asyncio.get_running_loop().call_later(self._linger, self._collect, resolver)
+            loop, is_timed = asyncio.get_running_loop(), resolver in self._unused
+            self._unused[resolver] = loop.time() + self._linger
+            if not is_timed:  # one timer for each, however many clients come and go meanwhile
+                loop.call_at(self._unused[resolver], self._collect, resolver)
 
     def _collect(self, resolver: Resolver) -> None:
+        loop, due = asyncio.get_running_loop(), self._unused[resolver]
+        if due > loop.time():  # used again since
+            loop.call_at(due, self._collect, resolver)
+            return
+        del self._unused[resolver]
         with self._lock:
             if resolver.users or resolver not in self._tasks:
                 return

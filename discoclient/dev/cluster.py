@@ -133,17 +133,18 @@ class EtcdCluster:
     def start(self, *, timeout: float = 20.0) -> Self:
         """Start all members, and return when each has answered a linearizable read. Nothing if started.
 
-        Ports that somebody takes before etcd does are replaced by others, unless they were asked for: then it
-        is `ForeignListener`. Raises `EtcdNotFound` if there is no etcd, `EtcdFailed` after *timeout* seconds.
+        Ports that somebody takes before etcd does are replaced by others; if they were asked for it is
+        `ForeignListener` after a few attempts. Raises `EtcdNotFound` if there is no etcd, `EtcdFailed` after *timeout* seconds.
         """
         if self._folder is not None:
             return self
         binary = self.binary
         deadline = time.monotonic() + timeout
-        self._folder = DataFolder.temporary() if self._kept_path is None else DataFolder.kept(self._kept_path)
         self._owner = os.getpid()
         atexit.register(self.stop)
         try:
+            kept = self._kept_path
+            self._folder = DataFolder.temporary() if kept is None else DataFolder.kept(kept)
             self._launch(binary, deadline)
         except BaseException:
             self.stop()
@@ -239,10 +240,9 @@ class EtcdCluster:
             try:
                 self._start_members(deadline)
                 return
-            except ForeignListener as error:
+            except ForeignListener:
                 self._end_all(grace=0.0)
-                was_asked_for = self._port is not None and error.port in layout.client_ports
-                if stored is not None or was_asked_for or attempt == _START_ATTEMPTS:
+                if stored is not None or attempt == _START_ATTEMPTS:
                     raise
                 for member in self._members:
                     member.wipe()

@@ -32,12 +32,16 @@ class DataFolder:
         """A new folder where temporary files belong. What killed owners left there is removed first."""
         sweep()
         path = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        # Locked under another name first: from the moment that a sweeper can see the lock, it is held.
-        fresh = path / f"{_LOCK}.new"
-        lock = _lock_file(fresh)
-        assert lock is not None, "a file that was made just now is locked by somebody else"
-        fresh.rename(path / _LOCK)
-        return cls(path, is_temporary=True, lock=lock)
+        try:
+            # Locked under another name first: from the moment that a sweeper can see the lock, it is held.
+            fresh = path / f"{_LOCK}.new"
+            lock = _lock_file(fresh)
+            assert lock is not None, "a file that was made just now is locked by somebody else"
+            fresh.rename(path / _LOCK)
+            return cls(path, is_temporary=True, lock=lock)
+        except BaseException:  # a Ctrl-C just now: nobody else knows of the folder
+            shutil.rmtree(path, ignore_errors=True)
+            raise
 
     @classmethod
     def kept(cls, path: Path) -> DataFolder:

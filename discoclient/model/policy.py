@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from .errors import ConfigError
@@ -10,9 +9,13 @@ from .errors import ConfigError
 __all__ = ["OutlierPolicy", "RetryPolicy", "check_seconds"]
 
 
+LONGEST = 1e9
+"""Seconds, about 30 years: what is longer is no duration, and some of the clocks below would not take it."""
+
+
 def check_seconds(name: str, value: float, *, zero: bool = False) -> float:
     """*value* as a float if it is a usable duration in seconds; `ConfigError` otherwise."""
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and value <= LONGEST
     if not usable or value < 0 or (value == 0 and not zero):
         least = "0 or more" if zero else "more than 0"
         raise ConfigError(f"{name} must be a number of seconds, {least}; got {value!r}")

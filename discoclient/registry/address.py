@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from ..model.errors import ConfigError
 from ..model.instance import Instance, check_service
@@ -80,18 +81,23 @@ class RegistryAddress:
             raise ConfigError(f"not a registry URL; the forms are {_FORMS}")
         if scheme == "static":
             return cls(scheme=scheme, static=tuple(_parse_static(rest)))
-        parts = urlsplit(f"//{rest}")
-        options = _parse_options(scheme, parts.query)
-        if parts.fragment:
-            raise ConfigError("a registry URL has no '#' part; write it as %23 if it belongs to the password")
-        prefix = parts.path.rstrip("/") or DEFAULT_PREFIX
+        # Not urlsplit: its errors repeat the password, and it refuses an IPv6 address that is not the first of several.
+        rest, sharp, _ = rest.partition("#")
+        rest, _, query = rest.partition("?")
+        netloc, slash, path = rest.partition("/")
+        if sharp or "@" in path or ("@" in query and "@" not in netloc):
+            raise ConfigError(
+                "a registry URL has no '#' part, and '/', '?' and '#' in a password are %2F, %3F and %23"
+            )
+        options = _parse_options(scheme, query)
+        prefix = f"{slash}{path}".rstrip("/") or DEFAULT_PREFIX
         if not _PREFIX.fullmatch(prefix):
-            raise ConfigError(f"{parts.path!r} is not a key prefix: '/' and names of A-Z a-z 0-9 . _ ~ -")
+            raise ConfigError(f"{prefix!r} is not a key prefix: '/' and names of A-Z a-z 0-9 . _ ~ -")
         if scheme == "memory":
-            if not _NAME.fullmatch(parts.netloc):
+            if not _NAME.fullmatch(netloc):
                 raise ConfigError("the name in memory://name may hold A-Z a-z 0-9 . _ -")
-            return cls(scheme=scheme, name=parts.netloc, prefix=prefix, **options)
-        credentials, at, hosts = parts.netloc.rpartition("@")
+            return cls(scheme=scheme, name=netloc, prefix=prefix, **options)
+        credentials, at, hosts = netloc.rpartition("@")
         user, colon, password = credentials.partition(":")
         if at and not (user and colon):
             raise ConfigError("a user in a registry URL needs a password: etcd://user:password@host:port")
@@ -112,18 +118,12 @@ class RegistryAddress:
 def parse_override(service: str, url: str) -> Instance:
     """The fixed instance that ``$DISCO_OVERRIDE_<SERVICE>=http://host:port`` sends a service to."""
     variable = f"DISCO_OVERRIDE_{service.upper().replace('-', '_')}"
-    parts = urlsplit(url)
-    if (
-        parts.scheme not in ("http", "https")
-        or not parts.netloc
-        or parts.path not in ("", "/")
-        or parts.query
-    ):
+    match = re.fullmatch(r"(https?)://([^/?#]+)/?", url.strip())
+    if match is None:
         raise ConfigError(f"${variable} must be http://host:port or https://host:port")
-    host, port = _parse_member(
-        parts.netloc, default_port=443 if parts.scheme == "https" else 80, where=f"${variable}"
-    )
-    return fixed_instance(service, scheme=parts.scheme, host=_check_fixed(host), port=port)
+    scheme, member = match.groups()
+    host, port = _parse_member(member, default_port=443 if scheme == "https" else 80, where=f"${variable}")
+    return fixed_instance(service, scheme=scheme, host=_check_fixed(host), port=port)
 
 
 def _parse_options(scheme: str, query: str) -> dict[str, Any]:
@@ -144,11 +144,18 @@ def _parse_options(scheme: str, query: str) -> dict[str, Any]:
 def _parse_member(text: str, *, default_port: int, where: str = "the registry URL") -> tuple[str, int]:
     match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:@/\s]+))(?::([0-9]{1,5}))?", text)
     port = int(match[3] or default_port) if match else 0
-    if match is None or not 1 <= port <= 65535:
+    if match is None or not 1 <= port <= 65535 or (match[1] and not _is_ipv6(match[1])):
         raise ConfigError(
             f"{where} needs host:port (an IPv6 address in brackets), several separated by commas"
         )
     return match[1] or match[2], port
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return ipaddress.IPv6Address(text).scope_id is None
+    except ValueError:
+        return False
 
 
 def _parse_static(text: str) -> list[Instance]:

@@ -18,6 +18,9 @@ __all__ = ["MAX_VALUE_BYTES", "BadRecord", "check_host", "decode", "encode", "to
 MAX_VALUE_BYTES = 4096
 """A value is at most this long (etcd's own limit for a request is 1.5 MiB)."""
 
+MAX_DEPTH = 32
+"""Lists and objects within each other: what is deeper can't be compared, printed or written again for sure."""
+
 _HOSTNAME = re.compile(
     r"(?=.{1,253}\Z)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*\.?"
 )
@@ -57,7 +60,11 @@ def decode(value: bytes, *, service: str, id: str, hostnames: bool = False) -> I
     if len(value) > MAX_VALUE_BYTES:
         raise BadRecord(f"longer than {MAX_VALUE_BYTES} bytes")
     try:
-        record = json.loads(value, parse_constant=_refuse_constant, parse_float=_finite)
+        record = json.loads(value.decode(), parse_constant=_refuse_constant, parse_float=_finite)
+        if value.count(b"[") + value.count(b"{") > MAX_DEPTH:
+            _refuse_depth(record)
+        if b"\\u" in value:
+            json.dumps(record, ensure_ascii=False).encode()  # not with half of a surrogate pair
     except (ValueError, RecursionError):
         raise BadRecord("not a JSON value in UTF-8") from None
     if not isinstance(record, dict):
@@ -68,8 +75,6 @@ def decode(value: bytes, *, service: str, id: str, hostnames: bool = False) -> I
         raise BadRecord("key is not <service>/<instance id>")
     if record.get("service") != service or record.get("id") != id:
         raise BadRecord("key and value do not agree")
-    if b"\\u" in value:
-        _refuse_surrogates(record)
     scheme = _required(record, "scheme", str)
     if scheme not in _SCHEMES:
         raise BadRecord("scheme is not http or https")
@@ -129,7 +134,7 @@ def encode(instance: Instance, *, hostnames: bool = False) -> bytes:
     try:
         value = json.dumps(to_record(instance), separators=(",", ":"), allow_nan=False).encode()
         decode(value, service=instance.service, id=instance.id, hostnames=hostnames)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"this instance can't be written as JSON: {error}") from error
     except BadRecord as error:
         raise ConfigError(f"no caller would accept this instance: {error}") from error
@@ -163,8 +168,10 @@ def _refuse_constant(text: str) -> Callable[[], None]:
     raise ValueError(f"{text} is not JSON")
 
 
-def _refuse_surrogates(record: Mapping[str, Any]) -> None:
-    try:
-        json.dumps(record, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise BadRecord("holds half of a surrogate pair") from None
+def _refuse_depth(record: Any) -> None:
+    layer = [record]
+    for _ in range(MAX_DEPTH):
+        inner = (value.values() if isinstance(value, dict) else value for value in layer)
+        layer = [value for values in inner for value in values if isinstance(value, dict | list)]
+    if layer:
+        raise BadRecord(f"nested more than {MAX_DEPTH} deep")

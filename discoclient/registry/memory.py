@@ -47,9 +47,9 @@ class MemoryRegistry:
         seen = after
         yield Batch(self._store.revision)
         while True:
-            for batch in self._store.batches(range, seen):
-                yield batch
             newest = self._store.revision
+            for batch in tuple(self._store.batches(range, seen)):
+                yield batch  # much may happen before the reader comes back: what is newer is asked for below
             if newest < seen:
                 seen = after  # a wiped store: as with etcd, a revision of the future is waited for in silence
             seen = max(seen, newest)
@@ -100,23 +100,25 @@ class MemoryRegistry:
     def _check(self) -> None:
         if self._is_down:
             raise RegistryUnavailable("the memory registry is down")
-        self._store.expire(self._clock())
+        self._expire()
 
     def _arm(self) -> None:
         """Let leases expire by themselves, without anybody asking."""
         if self._timer is not None:
             self._timer.cancel()
-        due = self._store.expire(self._clock())
+        due = self._expire()
         if due is not None:
             self._timer = asyncio.get_running_loop().call_later(
-                max(0.0, due - self._clock()) + 0.001, self._expire
+                max(0.0, due - self._clock()) + 0.001, self._arm
             )
 
-    def _expire(self) -> None:
+    def _expire(self) -> float | None:
+        """End the leases whose time is over, and let the watchers see it; when the next one will be."""
         before = self._store.revision
-        self._arm()
+        due = self._store.expire(self._clock())
         if self._store.revision != before:
             self._announcement = asyncio.ensure_future(self._announce())
+        return due
 
     async def _announce(self) -> None:
         async with self._changed:

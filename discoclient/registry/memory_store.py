@@ -61,11 +61,11 @@ class MemoryStore:
 
     def put(self, key: str, value: bytes, *, lease: int = 0, expected: int | None = None) -> Put:
         """Put a key, if its ``mod_revision`` is *expected* (0: it must not exist; ``None``: whatever it is)."""
-        if lease and lease not in self._leases:
-            raise LeaseExpired(f"lease {lease:x} does not exist")
         present = self._entries.get(key)
         if expected is not None and expected != (present.mod_revision if present else 0):
             return Put(False, self.revision, present)
+        if lease and lease not in self._leases:
+            raise LeaseExpired(f"lease {lease:x} does not exist")
         if present and present.lease in self._leases:
             self._leases[present.lease].keys.discard(key)
         self.revision += 1

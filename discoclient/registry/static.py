@@ -28,11 +28,12 @@ class StaticRegistry:
     """A registry that holds *instances* (by service) and never changes."""
 
     def __init__(self, instances: Mapping[str, Iterable[Instance]], keys: Keys) -> None:
-        self._entries = tuple(
-            Entry(keys.instance(service, instance.id), encode(instance, hostnames=True), 1, 1, 1)
+        values = {  # by key: an address that is named twice is one instance
+            keys.instance(service, instance.id): encode(instance, hostnames=True)
             for service, members in sorted(instances.items())
             for instance in members
-        )
+        }
+        self._entries = tuple(Entry(key, value, 1, 1, 1) for key, value in values.items())
 
     async def list(self, range: str, *, serializable: bool = False) -> Listing:
         return Listing(1, tuple(entry for entry in self._entries if in_range(entry.key, range)))

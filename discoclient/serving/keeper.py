@@ -107,8 +107,13 @@ class Keeper:
         self._value = value
         self._rng = rng
         self._is_putting = False
+        self._put_last = b""
+        self._unanswered: bytes | None = None  # a value that may have been written, for all we know
         self._expected = 0
         self._written = b""
+        self._unread: Seen | None = None  # what was seen at a moment when it could not be judged
+        self._seen_at = 0
+        self._is_rewound = False
         self._was_registered = False
         self._is_present = False
         self._repairs: deque[float] = deque(maxlen=REPAIRS)
@@ -176,8 +181,8 @@ class Keeper:
                 return []
             case PutAnswer(put, value, _):
                 return self._answered(put, value, now)
-            case Seen(entry, revision):
-                return self._seen(entry, revision, now)
+            case Seen():
+                return self._seen(event, now)
             case Failed(step, error, _):
                 return self._failed(step, error, now)
 
@@ -203,8 +208,9 @@ class Keeper:
             self._expected, self._written = put.revision, value
             self._is_present = self._was_registered = True
             self._retries = self._new_retries()
-            return self._put() if value != self._value else []
-        if present is not None and not self._was_registered and present.value != value:
+            return self._put() if value != self._value else self._read(now)
+        is_ours = present is not None and (self._is_mine(present) or present.value == self._unanswered)
+        if present is not None and not self._was_registered and not is_ours:
             self.fatal = RegistryError(
                 "another registration holds this instance id: ids are for one process and one boot; leave instance_id out"
             )
@@ -212,24 +218,31 @@ class Keeper:
         self._expected = present.mod_revision if present is not None else 0
         return self._repair(now)
 
-    def _seen(self, entry: Entry | None, revision: int, now: float) -> list[Ask]:
-        if self._is_putting or not self._was_registered or revision < self._expected or self.lease is None:
-            return []  # older than what we wrote, or we are at it already
-        if entry is not None and entry.value == self._value and self._is_mine(entry):
-            self._expected = entry.mod_revision
-            self._is_present = True
-            return []
-        if Step.PUT in self._timers:
-            self._expected = entry.mod_revision if entry is not None else 0
+    def _seen(self, seen: Seen, now: float) -> list[Ask]:
+        self._is_rewound |= seen.revision < self._seen_at  # a restored backup: what we wrote is of another history
+        self._seen_at, self._unread = seen.revision, seen
+        if self._is_putting or not self._was_registered or self.lease is None:
+            return []  # it is told once, and may be newer than the write that is under way: kept until that is answered
+        return self._read(now)
+
+    def _read(self, now: float) -> list[Ask]:
+        """Compare what was seen with what should stand there."""
+        seen, self._unread = self._unread, None
+        is_rewound, self._is_rewound = self._is_rewound, False
+        if seen is None or (seen.revision < self._expected and not is_rewound):
+            return []  # older than what we wrote
+        entry = seen.entry
+        self._expected = entry.mod_revision if entry is not None else 0
+        self._is_present = entry is not None and self._is_mine(entry)
+        if (self._is_present and entry is not None and entry.value == self._value) or Step.PUT in self._timers:
             return []
         self._is_present = False
-        self._expected = entry.mod_revision if entry is not None else 0
         return self._repair(now)
 
     def _failed(self, step: Step, error: RegistryError, now: float) -> list[Ask]:
         self.last_error = error
         if step is Step.PUT:
-            self._is_putting = False
+            self._give_up_put()
         if isinstance(error, LeaseExpired):
             return self._lost()
         if isinstance(error, RegistryDenied) and not self._was_registered:
@@ -246,14 +259,19 @@ class Keeper:
     def _lost(self) -> list[Ask]:
         self.lease = None
         self._is_present = False
-        self._is_putting = False
+        self._give_up_put()
         self._timers.clear()
         return [Ask(Step.GRANT)]
+
+    def _give_up_put(self) -> None:
+        if self._is_putting:
+            self._is_putting, self._unanswered = False, self._put_last
 
     def _put(self) -> list[Ask]:
         if self._is_putting or self.lease is None or Step.PUT in self._timers:
             return []
-        self._is_putting = True
+        self._is_putting, self._put_last = True, self._value
+        self._unread, self._is_rewound = None, False  # the write compares: it learns what stands there
         return [Ask(Step.PUT, self._value, self._expected)]
 
     def _repair(self, now: float) -> list[Ask]:

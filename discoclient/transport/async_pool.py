@@ -19,10 +19,13 @@ __all__ = ["AsyncPool", "AsyncWire"]
 class AsyncPool:
     """Idle connections to one endpoint on one event loop."""
 
-    def __init__(self, endpoint: Endpoint, options: WireOptions) -> None:
+    def __init__(self, endpoint: Endpoint, options: WireOptions, home: Home) -> None:
         self.origin = Origin(endpoint, options)
         self._endpoint = endpoint
+        self._home = home
         self._idle: deque[httpcore.AsyncHTTPConnection] = deque()
+        # Known here too, so that one whose response is forgotten can be closed.
+        self._busy: set[httpcore.AsyncHTTPConnection] = set()
         self._max_idle = options.max_idle
         self._is_closed = False
         most = options.max_connections
@@ -38,15 +41,20 @@ class AsyncPool:
                 raise httpx.PoolTimeout(
                     f"all connections to {self._endpoint.instance.address} are in use"
                 ) from None
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.has_expired():
-                return connection
-            await _close(connection)
-        return httpcore.AsyncHTTPConnection(**self.origin.connection_settings())
+        try:
+            connection = await self._freshest() or httpcore.AsyncHTTPConnection(
+                **self.origin.connection_settings()
+            )
+        except BaseException:  # cancelled: asyncio's own cancellation heeds no shield
+            if self._room is not None:
+                self._room.release()
+            raise
+        self._busy.add(connection)
+        return connection
 
     async def give(self, connection: httpcore.AsyncHTTPConnection) -> None:
         """Take a connection back after its response, or after its failure."""
+        self._busy.discard(connection)
         if self._room is not None:
             self._room.release()
         if (
@@ -62,10 +70,9 @@ class AsyncPool:
             if len(self._idle) > 1 and self._idle[0].has_expired():
                 await _close(self._idle.popleft())
 
-    def lose(self) -> None:
-        """A connection was forgotten together with its response, and nothing can be awaited for it."""
-        if self._room is not None:
-            self._room.release()
+    def lose(self, connection: httpcore.AsyncHTTPConnection) -> None:
+        """Take back the connection of a forgotten response. The collector may run in any thread, and nothing can be awaited."""
+        self._home.run_soon(lambda: self.give(connection))
 
     async def close_idle(self) -> None:
         while self._idle:
@@ -74,6 +81,20 @@ class AsyncPool:
     async def close(self) -> None:
         self._is_closed = True
         await self.close_idle()
+
+    async def end(self) -> None:
+        """The loop ends, and with it every request."""
+        await self.close()
+        while self._busy:
+            await _close(self._busy.pop())
+
+    async def _freshest(self) -> httpcore.AsyncHTTPConnection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.has_expired():
+                return connection
+            await _close(connection)
+        return None
 
 
 async def _close(connection: httpcore.AsyncHTTPConnection) -> None:
@@ -95,7 +116,7 @@ class AsyncWire:
         held = self._homes.get(loop) or self._enter(loop)
         pool = held[1].get(endpoint)
         if pool is None:
-            pool = held[1][endpoint] = AsyncPool(endpoint, self._options)
+            pool = held[1][endpoint] = AsyncPool(endpoint, self._options, held[0])
             with self._lock:
                 is_new = endpoint not in self._known
                 self._known.add(endpoint)
@@ -129,7 +150,14 @@ class AsyncWire:
             # Connections keep their loop alive, so a loop that is over is found by looking, when the next one comes.
             self._homes = {key: held for key, held in self._homes.items() if not held[0].is_closed}
             held = self._homes[loop] = (Home(loop), {})
-            return held
+        held[0].at_end(lambda: self._end(loop))
+        return held
+
+    async def _end(self, loop: object) -> None:
+        with self._lock:
+            _, pools = self._homes.pop(loop, (None, {}))
+        for pool in list(pools.values()):
+            await pool.end()
 
     def _everywhere(self) -> list[tuple[Home, dict[Endpoint, AsyncPool]]]:
         with self._lock:

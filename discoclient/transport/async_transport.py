@@ -21,7 +21,7 @@ from .attempts import Attempts, finalize, make_response
 from .home import Home, find_loop
 from .options import read_call
 from .router import Route, Router
-from .wire import WireOptions, classify, wire_errors
+from .wire import WireOptions, as_httpx, classify, wire_errors
 
 __all__ = ["AsyncDiscoTransport"]
 
@@ -61,10 +61,10 @@ class AsyncDiscoTransport(httpx.AsyncBaseTransport):
         return f"<AsyncDiscoTransport {self._router.service or 'any service'}>"
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        call = read_call(request)
         route = self._router.route(self._router.service or request.url.host)
         if not route.is_known:
             await self._await_view(route)
-        call = read_call(request)
         flow = route.flow(call)
         attempts = Attempts(route, request)
         try:
@@ -89,7 +89,8 @@ class AsyncDiscoTransport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         loop = find_loop()
         for route in self._router.routes():
-            await route.wire.leave(loop)
+            if route.resolver.users <= 1:
+                await route.wire.leave(loop)
         self._router.release()
 
     async def _await_view(self, route: Route[AsyncWire]) -> None:
@@ -105,18 +106,14 @@ class AsyncDiscoTransport(httpx.AsyncBaseTransport):
             extensions = attempts.begin(send)
             connection = await pool.take(extensions["timeout"].get("pool"))
             try:
-                with wire_errors():
-                    answer = await connection.handle_async_request(
-                        pool.origin.aim(attempts.request, extensions)
-                    )
+                request = pool.origin.aim(attempts.request, extensions)
+                answer = await connection.handle_async_request(request)
             except BaseException:
                 await pool.give(connection)
                 raise
-        except (
-            Exception
-        ) as error:  # every kind: the flow decides, and what it does not retry is raised as it was
+        except Exception as error:  # every kind: the flow decides, and what it won't retry is raised as it was
             outcome = classify(error, monotonic() - began)
-            attempts.failed(send, error)
+            attempts.failed(send, as_httpx(error))
             return outcome
         assert isinstance(answer.stream, AsyncIterable)
         stream = AsyncTrackedStream(answer.stream, connection, pool, send.ticket)
@@ -157,9 +154,9 @@ class AsyncTrackedStream(httpx.AsyncByteStream):
             await self._pool.give(self._connection)
 
     def __del__(self) -> None:
-        if self._is_open:  # nothing can be awaited here; the connection goes the way of all garbage
+        if self._is_open:
             self._ticket.close()
-            self._pool.lose()
+            self._pool.lose(self._connection)
 
 
 async def _wait(resolver: Resolver, is_enough: Callable[[], bool], timeout: float) -> bool:

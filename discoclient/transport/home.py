@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
 __all__ = ["Home", "find_loop"]
@@ -29,6 +29,7 @@ class Home:
         self._is_asyncio = isinstance(loop, asyncio.AbstractEventLoop)
         self._loop: Any = loop
         self._tasks: set[Any] = set()
+        self._ending: AsyncGenerator[None, None] | None = None
 
     @property
     def is_closed(self) -> bool:
@@ -55,10 +56,31 @@ class Home:
         """Run a coroutine function in the loop, as a task of its own. Safe from any thread."""
         self.call_soon(lambda: self._spawn(function))
 
+    def at_end(self, finish: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Await *finish* in the loop when it ends. For code that runs there.
+
+        Whoever ends a loop well (`asyncio.run`, `trio.run`) closes the async generators that were begun in it: so we begin one.
+        """
+        self._ending = _wait_for_the_end(finish)
+        try:
+            self._ending.asend(None).send(None)
+        except StopIteration:  # it stands at its ``yield``
+            return
+
     def _spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if self._is_asyncio:
             task = self._loop.create_task(function())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         else:
-            sys.modules["trio"].lowlevel.spawn_system_task(function)
+            try:
+                sys.modules["trio"].lowlevel.spawn_system_task(function)
+            except RuntimeError:
+                return  # the run is ending and takes no tasks; raised from here, it would be trio's own crash
+
+
+async def _wait_for_the_end(finish: Callable[[], Coroutine[Any, Any, None]]) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        await finish()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -45,19 +45,22 @@ def read_call(request: httpx.Request) -> Call:
     is_replayable = isinstance(request.stream, httpx.ByteStream)
     if options is None:
         return _CALLS[is_idempotent, is_replayable]
-    unknown = sorted(set(options) - DiscoOptions.__annotations__.keys())
+    valid = ", ".join(sorted(DiscoOptions.__annotations__))
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"extensions['disco'] must be a dict of options; the options are {valid}")
+    unknown = sorted(map(repr, options.keys() - DiscoOptions.__annotations__.keys()))
     if unknown:
-        valid = ", ".join(sorted(DiscoOptions.__annotations__))
-        raise ConfigError(f"unknown option {unknown[0]!r} in extensions['disco']; the options are {valid}")
+        raise ConfigError(f"unknown option {unknown[0]} in extensions['disco']; the options are {valid}")
     retries = options.get("retries")
     if retries is not None and (not isinstance(retries, int) or isinstance(retries, bool) or retries < 0):
         raise ConfigError(
             f"extensions['disco']['retries'] must be a whole number, 0 or more; got {retries!r}"
         )
     exclude = options.get("exclude", ())
-    if isinstance(exclude, str) or not all(isinstance(id, str) for id in exclude):
+    ids = tuple(exclude) if isinstance(exclude, Iterable) and not isinstance(exclude, str) else (None,)
+    if not all(isinstance(id, str) for id in ids):
         raise ConfigError("extensions['disco']['exclude'] must be a collection of instance ids")
-    return Call(is_idempotent, is_replayable, frozenset(exclude), retries)
+    return Call(is_idempotent, is_replayable, frozenset(ids), retries)
 
 
 _CALLS = {(one, other): Call(one, other) for one in (True, False) for other in (True, False)}

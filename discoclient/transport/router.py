@@ -186,5 +186,7 @@ class Router(Generic[W]):
     def _make(self, shared: Hub, service: str) -> Route[W]:
         settings = self._settings
         resolver = shared.acquire(self._address, service, discovery_timeout=settings.discovery_timeout)
-        wire = resolver.shared((self._kind, settings.wire), lambda: self._make_wire(settings.wire))
+        # The name too: a connection whose certificate was checked for another one is not ours to use.
+        key = (self._kind, settings.wire, settings.server_name)
+        wire = resolver.shared(key, lambda: self._make_wire(settings.wire))
         return Route(service, resolver, resolver.slot(settings.balancer), wire, settings, shared.rng)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from queue import Empty, SimpleQueue
 
 import httpcore
 import httpx
@@ -21,28 +22,50 @@ class SyncPool:
         self.origin = Origin(endpoint, options)
         self._endpoint = endpoint
         self._idle: deque[httpcore.HTTPConnection] = deque(maxlen=None)
+        # Known here too, so that one whose response is forgotten can be closed.
+        self._busy: set[httpcore.HTTPConnection] = set()
         self._max_idle = options.max_idle
         self._is_closed = False
-        most = options.max_connections
-        self._room = threading.BoundedSemaphore(most) if most is not None else None
+        self._room: SimpleQueue[None] | None = None
+        if options.max_connections is not None:
+            # Not a semaphore: the garbage collector may give a slot back while its thread is just taking one.
+            self._room = SimpleQueue()
+            for _ in range(options.max_connections):
+                self._room.put(None)
 
     def take(self, timeout: float | None) -> httpcore.HTTPConnection:
         """The freshest idle connection, or a new one that will connect by itself. Raises `httpx.PoolTimeout`."""
-        if self._room is not None and not self._room.acquire(timeout=timeout):
-            raise httpx.PoolTimeout(f"all connections to {self._endpoint.instance.address} are in use")
+        if self._room is not None:
+            try:
+                self._room.get(timeout=timeout)
+            except Empty:
+                address = self._endpoint.instance.address
+                raise httpx.PoolTimeout(f"all connections to {address} are in use") from None
+        connection = self._freshest() or httpcore.HTTPConnection(**self.origin.connection_settings())
+        self._busy.add(connection)
+        return connection
+
+    def give(self, connection: httpcore.HTTPConnection) -> None:
+        """Take a connection back after its response, or after its failure."""
+        self._busy.discard(connection)
+        try:
+            self._keep_or_close(connection)
+        finally:
+            # Only now: whoever gets the slot is to find the connection here, and not to make another one.
+            if self._room is not None:
+                self._room.put(None)
+
+    def _freshest(self) -> httpcore.HTTPConnection | None:
         while True:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                return httpcore.HTTPConnection(**self.origin.connection_settings())
+                return None
             if not connection.has_expired():
                 return connection
             connection.close()
 
-    def give(self, connection: httpcore.HTTPConnection) -> None:
-        """Take a connection back after its response, or after its failure."""
-        if self._room is not None:
-            self._room.release()
+    def _keep_or_close(self, connection: httpcore.HTTPConnection) -> None:
         if not connection.is_idle() or connection.is_closed() or self._is_full():
             with wire_errors():
                 connection.close()

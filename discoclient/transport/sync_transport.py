@@ -18,7 +18,7 @@ from .attempts import Attempts, finalize, make_response
 from .options import read_call
 from .router import Route, Router
 from .sync_pool import SyncPool, SyncWire
-from .wire import WireOptions, classify, wire_errors
+from .wire import WireOptions, as_httpx, classify, wire_errors
 
 __all__ = ["DiscoTransport"]
 
@@ -62,10 +62,10 @@ class DiscoTransport(httpx.BaseTransport):
         return f"<DiscoTransport {self._router.service or 'any service'}>"
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
+        call = read_call(request)
         route = self._router.route(self._router.service or request.url.host)
         if not route.is_known:
             self._await_view(route)
-        call = read_call(request)
         flow = route.flow(call)
         attempts = Attempts(route, request)
         try:
@@ -103,16 +103,14 @@ class DiscoTransport(httpx.BaseTransport):
             extensions = attempts.begin(send)
             connection = pool.take(extensions["timeout"].get("pool"))
             try:
-                with wire_errors():
-                    answer = connection.handle_request(pool.origin.aim(attempts.request, extensions))
+                request = pool.origin.aim(attempts.request, extensions)
+                answer = connection.handle_request(request)
             except BaseException:
                 pool.give(connection)
                 raise
-        except (
-            Exception
-        ) as error:  # every kind: the flow decides, and what it does not retry is raised as it was
+        except Exception as error:  # every kind: the flow decides, and what it won't retry is raised as it was
             outcome = classify(error, monotonic() - began)
-            attempts.failed(send, error)
+            attempts.failed(send, as_httpx(error))
             return outcome
         assert isinstance(answer.stream, Iterable)
         stream = TrackedStream(answer.stream, connection, pool, send.ticket)

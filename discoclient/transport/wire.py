@@ -15,7 +15,7 @@ import httpx
 from ..balancing.endpoint import Endpoint
 from ..model.outcome import Outcome, OutcomeKind
 
-__all__ = ["Origin", "WireOptions", "classify", "wire_errors"]
+__all__ = ["Origin", "WireOptions", "as_httpx", "classify", "wire_errors"]
 
 KEEPALIVE_MARGIN = 1.0
 """Seconds that we close an idle connection before the server does; equal times make a race that a request loses."""
@@ -73,7 +73,8 @@ class Origin:
 
     def connection_settings(self) -> dict[str, Any]:
         """The arguments of httpcore's two connection classes."""
-        expiry = max(0.0, (self._endpoint.instance.http_keepalive or KEEPALIVE_UNSAID) - KEEPALIVE_MARGIN)
+        said = self._endpoint.instance.http_keepalive
+        expiry = max(0.0, (KEEPALIVE_UNSAID if said is None else said) - KEEPALIVE_MARGIN)
         limits = self._options.limits
         if limits is not None and limits.keepalive_expiry is not None:
             expiry = min(expiry, limits.keepalive_expiry)
@@ -114,24 +115,45 @@ _ERRORS: dict[type[Exception], type[httpx.TransportError]] = {
 }
 
 
+_LOCAL = (httpcore.PoolTimeout, httpcore.LocalProtocolError, httpcore.UnsupportedProtocol)
+
+
+def as_httpx(error: Exception) -> Exception:
+    """httpcore's exceptions as httpx's own, as httpx's transports do it; any other as it is."""
+    translated = _ERRORS.get(type(error))
+    if translated is None:
+        return error
+    ours = translated(_say(error))
+    ours.__cause__ = error
+    return ours
+
+
+def _say(error: BaseException) -> str:
+    """Its message, or that of what caused it: on trio httpcore says nothing about a certificate that is refused."""
+    cause = error.__cause__ or error.__context__
+    return str(error) or (_say(cause) if cause is not None else "")
+
+
 @contextmanager
 def wire_errors() -> Iterator[None]:
-    """httpcore's exceptions as httpx's own, as httpx's transports do it."""
+    """Have httpcore's exceptions raised `as_httpx`."""
     try:
         yield
     except Exception as error:
-        translated = _ERRORS.get(type(error))
-        if translated is None:
+        ours = as_httpx(error)
+        if ours is error:
             raise
-        raise translated(str(error)) from error
+        raise ours from error
 
 
 def classify(error: Exception, latency: float) -> Outcome:
-    """What a failed attempt means for the next one."""
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+    """What a failed attempt means for the next one.
+
+    *error* as it was raised: one of httpx's own comes from the request's body, which may be read from somewhere else, and not
+    from our wire.
+    """
+    if isinstance(error, httpcore.ConnectError | httpcore.ConnectTimeout):
         return Outcome(OutcomeKind.NOT_SENT, latency)
-    if isinstance(error, httpx.PoolTimeout | httpx.LocalProtocolError | httpx.UnsupportedProtocol):
-        return Outcome(OutcomeKind.LOCAL, latency)
-    if isinstance(error, httpx.TransportError):
+    if type(error) in _ERRORS and not isinstance(error, _LOCAL):
         return Outcome(OutcomeKind.NO_ANSWER, latency)
     return Outcome(OutcomeKind.LOCAL, latency)

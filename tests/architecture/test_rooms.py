@@ -40,6 +40,7 @@ PURE_FILES = {
     "registry/codec.py",
     "registry/machine.py",
     "registry/memory_store.py",
+    "serving/health.py",
     "serving/keeper.py",
 }
 IMPURE_MODULES = {

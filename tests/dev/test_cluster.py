@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from discoclient.dev import EtcdCluster, EtcdFailed, EtcdRefused
+from discoclient.dev.layout import Layout
 from tests.conftest import ELECTION, HEARTBEAT
 from tests.dev.kv import cluster_id, get, is_alive, put, revision
 from tests.support.eventually import eventually
+from tests.support.ports import free_port
 
 
 def small(nodes: int = 1, **options: object) -> EtcdCluster:
@@ -33,9 +35,13 @@ def test_a_cluster_comes_up_answers_and_leaves_nothing(nodes: int) -> None:
 
 
 def test_three_members_are_healthy_within_two_seconds() -> None:
-    began = time.monotonic()
-    with small(3):
-        assert time.monotonic() - began < 2.0
+    def start() -> float:
+        began = time.monotonic()
+        with small(3):
+            return time.monotonic() - began
+
+    # The best of a few: what else the machine is doing is not the question.
+    assert any(start() < 2.0 for _ in range(4))
 
 
 def test_the_registry_url_names_every_members_port(cluster3: EtcdCluster) -> None:
@@ -69,11 +75,11 @@ def test_members_have_a_session_of_their_own_so_that_ctrl_c_reaches_us_alone(etc
 
 
 def test_a_port_that_is_asked_for_is_used_and_the_next_members_have_the_next() -> None:
-    with small() as free:
-        port = free.members[0].client_port
+    port = free_port()
     with small(port=port) as etcd:
         assert etcd.members[0].client_port == port
         assert etcd.registry_url == f"etcd://127.0.0.1:{port}"
+    assert Layout.pick(3, port=port).client_ports == (port, port + 1, port + 2)
 
 
 def test_raft_runs_by_the_clocks_that_were_asked_for() -> None:
@@ -126,6 +132,17 @@ def test_extra_arguments_have_the_last_word() -> None:
         assert '"election-timeout":"500ms"' in etcd.members[0].log_path.read_text()
 
 
+def test_settings_for_another_etcd_in_the_environment_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "ETCD_NAME": "other",
+        "ETCDCTL_ENDPOINTS": "elsewhere:2379",
+        "http_proxy": "no:1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with small() as etcd:
+        assert etcd.etcdctl("put", "a", "1").strip() == "OK"
+
+
 def test_an_etcd_that_cannot_start_is_an_error_with_its_last_words() -> None:
     etcd = small(extra_args=["--no-such-flag"])
     with pytest.raises(EtcdFailed, match=r"ended with exit code \d+\n(.|\n)*no-such-flag"):
@@ -162,15 +179,16 @@ def test_compaction_up_to_a_revision_keeps_what_comes_after(etcd_node: EtcdClust
 
 @pytest.mark.parametrize("new_identity", [False, True])
 def test_a_wiped_cluster_is_empty_on_the_same_ports(etcd_node: EtcdCluster, new_identity: bool) -> None:
-    before = etcd_node.members[0]
-    put(before, "a", "1")
-    url, identity = etcd_node.registry_url, cluster_id(before)
+    member = etcd_node.members[0]
+    put(member, "a", "1")
+    url, identity, pid = etcd_node.registry_url, cluster_id(member), member.pid
     etcd_node.wipe_and_restart(new_identity=new_identity)
-    after = etcd_node.members[0]
     assert etcd_node.registry_url == url
-    assert get(after, "a") is None
-    assert revision(after) == 1
-    assert (cluster_id(after) != identity) == new_identity
+    assert etcd_node.members == (member,)  # a test may go on with the members it knows
+    assert member.pid != pid
+    assert get(member, "a") is None
+    assert revision(member) == 1
+    assert (cluster_id(member) != identity) == new_identity
 
 
 def test_kept_data_is_there_the_next_time_on_the_same_ports(tmp_path: Path) -> None:
@@ -181,6 +199,29 @@ def test_kept_data_is_there_the_next_time_on_the_same_ports(tmp_path: Path) -> N
     with small(3, data_dir=tmp_path / "kept") as etcd:
         assert get(etcd.members[2], "a") == "1"
         assert (etcd.registry_url, cluster_id(etcd.members[0])) == (url, identity)
+
+
+def test_members_with_kept_data_say_goodbye_and_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    def stop() -> float:
+        etcd = small(3, data_dir=tmp_path).start()
+        logs = [member.log_path for member in etcd.members]
+        began = time.monotonic()
+        etcd.stop()
+        assert all("received signal; shutting down" in log.read_text() for log in logs)
+        return time.monotonic() - began
+
+    # The leader gives its office to somebody who is just going, and waits 5 s for that, if the order is wrong; or if
+    # there was an election in the middle of it, as happens on a busy machine.
+    assert any(stop() < 4.0 for _ in range(3))
+
+
+def test_kept_data_can_be_served_on_another_port(tmp_path: Path) -> None:
+    with small(data_dir=tmp_path) as etcd:
+        put(etcd.members[0], "a", "1")
+    port = free_port()
+    with small(data_dir=tmp_path, port=port) as etcd:
+        assert etcd.members[0].client_port == port
+        assert get(etcd.members[0], "a") == "1"
 
 
 def test_kept_data_of_another_size_of_cluster_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -162,6 +164,31 @@ signal.sigwait({signal.SIGTERM})
         os.kill(negative_control, signal.SIGKILL)
 
 
+def test_a_child_that_nobody_waited_for_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C came between the order and the start."""
+    started: list[subprocess.Popen[bytes]] = []
+    is_starting, is_interrupted = threading.Event(), threading.Event()
+    start = subprocess.Popen
+
+    def slow_start(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        is_starting.set()
+        assert is_interrupted.wait(10.0)
+        started.append(start(*args, **options))
+        return started[-1]
+
+    def interrupted(future: Future[Any]) -> None:
+        assert is_starting.wait(10.0)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", slow_start)
+        patch.setattr(Future, "result", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            spawn(["sleep", "600"])
+    is_interrupted.set()
+    eventually(lambda: started and started[0].returncode == -signal.SIGKILL)
+
+
 def test_a_child_that_does_not_listen_to_sigterm_is_killed_after_the_grace(tmp_path: Path) -> None:
     code = f"import signal; signal.signal(15, signal.SIG_IGN); open({str(tmp_path / 'up')!r}, 'w'); signal.pause()"
     process = spawn([sys.executable, "-c", code])
@@ -178,6 +205,15 @@ def test_a_paused_child_has_stopped_and_can_be_ended() -> None:
     assert is_stopped(process.pid)
     assert end(process, grace=5.0) == -signal.SIGTERM
     assert not send(process, signal.SIGTERM)
+
+
+def test_a_pause_takes_as_long_as_threads_take_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = spawn(["sleep", "600"])
+    looks = iter([False, False, True])
+    monkeypatch.setattr(process_module, "is_stopped", lambda pid: next(looks))
+    pause(process)
+    assert next(looks, None) is None
+    end(process, grace=0.0)
 
 
 @pytest.fixture
@@ -202,3 +238,10 @@ def test_only_folders_without_an_owner_are_swept(temporary_root: Path) -> None:
     living.close()
     living.close()
     assert not living.path.exists()
+
+
+def test_a_new_folder_is_the_occasion_to_sweep(temporary_root: Path) -> None:
+    (dead := temporary_root / "disco-etcd-dead").mkdir()
+    (dead / "owner.lock").touch()
+    DataFolder.temporary().close()
+    assert list(temporary_root.iterdir()) == []

@@ -81,6 +81,8 @@ class Shell:
     jobs: dict[Do, Job] = field(default_factory=dict)
     asked: list[tuple[float, Ask]] = field(default_factory=list)
     published: list[Mapping[str, Record]] = field(default_factory=list)
+    needless: int = 0
+    """How many lists were published that brought nothing new."""
     notices: list[Notice] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -92,11 +94,14 @@ class Shell:
         self._do(self.machine.start(self.now))
 
     def tell(self, event: Event) -> None:
+        before = 0 if self.machine.is_stale else len(self.published)
         asks = self.machine.handle(event, self.now)
         if self.machine.wake_at is not None and self.machine.wake_at <= self.now:
             asks = asks + self.machine.tick(self.now)
         self._do(asks)
         self._report()
+        if isinstance(event, Listed) and 0 < before < len(self.published):
+            self.needless += self.published[-1] == self.published[-2]
 
     def tick(self) -> None:
         self._do(self.machine.tick(self.now))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from discoclient.model.errors import RegistryUnavailable, RevisionCompacted
@@ -195,7 +197,7 @@ def test_waiting_grows_to_the_cap_and_is_drawn_anew_each_time(seed: int) -> None
     shell.fail(Do.WATCH)
     shell.run(60)
     times = shell.asks(Do.WATCH)[1:]
-    gaps = [later - earlier for earlier, later in zip(times, times[1:])]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     bounds = [0.4, 0.8, 1.6] + [2.0] * len(gaps)
     assert all(0 <= gap <= bound for gap, bound in zip(gaps, bounds)), gaps
     assert min(gaps[3:]) < 0.5 < 1.5 < max(gaps[3:])  # full jitter: anything from nothing to the bound

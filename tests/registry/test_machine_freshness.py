@@ -105,7 +105,9 @@ def test_a_probe_is_no_proof_once_the_watch_broke(shell: Shell) -> None:
     shell.work_out(Do.PROBE)
     shell.fail(Do.WATCH)
     shell.arrive(Do.PROBE)
-    assert shell.machine.phase is Phase.SUSPECT  # all that is there is known, but nobody tells what comes next
+    assert (
+        shell.machine.phase is Phase.SUSPECT
+    )  # all that is there is known, but nobody tells what comes next
     shell.run(5)
     assert shell.machine.phase is Phase.LIVE
 
@@ -261,7 +263,9 @@ def test_a_key_of_the_same_revision_and_lease_in_another_history_is_read_again(s
     assert shell.machine.records[A][0] == b"new"
 
 
-def test_even_when_the_restored_registry_has_caught_up_the_next_list_tells_the_difference(shell: Shell) -> None:
+def test_even_when_the_restored_registry_has_caught_up_the_next_list_tells_the_difference(
+    shell: Shell,
+) -> None:
     """Its revision gives nothing away any more; and this one key's revision and lease do not either."""
     backup = copy.deepcopy(shell.store)
     shell.store.put(A, b"old", lease=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import fields
 from random import Random
 
@@ -74,7 +75,7 @@ def reopening(attempts: int, **settings: float) -> list[float]:
         times.append(shell.now)
         if len(times) <= attempts:
             shell.fail(Do.WATCH)
-    return [later - earlier for earlier, later in zip(times, times[1:])]
+    return [later - earlier for earlier, later in itertools.pairwise(times)]
 
 
 def most(attempt: int, **settings: float) -> float:

@@ -18,5 +18,6 @@ def thorough(examples: int, *, steps: int = 50) -> settings:
         derandomize=True,
         database=None,
         deadline=None,
+        report_multiple_bugs=False,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     )

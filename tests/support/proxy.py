@@ -34,7 +34,7 @@ class FaultProxy:
     def __init__(self, target_host: str, target_port: int) -> None:
         self._target = (target_host, target_port)
         self._delay = 0.0
-        self._slice = 0
+        self._slice, self._every = 0, 0.0
         self._accepted = 0
         self._links: set[_Link] = set()
         self._server: asyncio.Server | None = None
@@ -91,9 +91,12 @@ class FaultProxy:
         """Hand on everything *seconds* later, in each direction: an answer comes two times that later."""
         self._run(self._do_delay(seconds))
 
-    def slice(self, size: int) -> None:
-        """Hand on at most *size* bytes at a time, so that readers see messages in pieces. 0: as they come."""
-        self._run(self._do_slice(size))
+    def slice(self, size: int, *, every: float = 0.001) -> None:
+        """Hand on at most *size* bytes *every* so many seconds, so that readers see messages in pieces.
+
+        0: as they come. A reader that is slower than that finds several pieces in one.
+        """
+        self._run(self._do_slice(size, every))
 
     def heal(self) -> None:
         """Forward everything, at once, and accept connections."""
@@ -125,12 +128,12 @@ class FaultProxy:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def _do_slice(self, size: int) -> None:
-        self._slice = size
+    async def _do_slice(self, size: int, every: float) -> None:
+        self._slice, self._every = size, every
 
     async def _do_heal(self) -> None:
         await self._do_delay(0.0)
-        self._slice = 0
+        await self._do_slice(0, 0.0)
         for gate in self._gates.values():
             gate.set()
         if self._server is None:
@@ -141,6 +144,8 @@ class FaultProxy:
         if self._server is not None:
             self._server.close()
             self._server = None
+            for _ in range(3):  # a connection that was accepted just now becomes a link a few rounds later
+                await asyncio.sleep(0)
         await self._do_reset()
 
     async def _do_reset(self) -> None:
@@ -244,7 +249,7 @@ class _Link:
             position += size
             if self._proxy._slice:
                 # Let the reader wake up in between, and let a fault come in the middle of a message.
-                await asyncio.sleep(0)
+                await asyncio.sleep(self._proxy._every)
                 await self._proxy._gates[name].wait()
 
 

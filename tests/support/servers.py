@@ -97,6 +97,11 @@ class Exchange:
         _set_linger(self._writer.get_extra_info("socket"))
         self._writer.transport.abort()
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether the caller has gone away."""
+        return self._reader.at_eof() or self._reader.exception() is not None
+
     async def wait_for_end(self) -> None:
         """Until the caller has gone away."""
         while await self._reader.read(65536):
@@ -196,6 +201,8 @@ class HttpServer:
                     return
                 await exchange.body()
         except (OSError, EOFError, TimeoutError):  # the caller has gone, or it was idle for too long
+            return
+        except asyncio.CancelledError:  # `Servers` ends; this is the task's outermost frame
             return
         finally:
             self.open.discard(writer)
@@ -312,7 +319,10 @@ def never() -> Behaviour:
 def stream(
     parts: Iterable[bytes], *, pause: float = 0.0, wait: Callable[[], bool] | None = None
 ) -> Behaviour:
-    """A chunked answer, with *pause* seconds before each part but the first, and before the end until *wait* is true."""
+    """A chunked answer, with *pause* seconds before each part but the first, and before the end until *wait* is true.
+
+    When the caller goes away meanwhile the connection is closed.
+    """
 
     async def behave(exchange: Exchange) -> None:
         await exchange.body()
@@ -323,6 +333,9 @@ def stream(
             await exchange.write(b"%x\r\n%b\r\n" % (len(part), part))
         while wait is not None and not wait():
             await asyncio.sleep(0.005)
+            if exchange.is_alone:
+                exchange.close()
+                return
         await exchange.write(b"0\r\n\r\n")
 
     return behave

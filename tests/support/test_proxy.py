@@ -194,13 +194,14 @@ def test_while_it_refuses_nobody_else_gets_the_port(proxy: FaultProxy) -> None:
 
 
 def test_a_delay_counts_in_each_direction_and_ends_at_once(proxy: FaultProxy, client: socket.socket) -> None:
-    began = time.monotonic()
-    ask(client, b"at once")
-    assert time.monotonic() - began < 0.1  # negative control
+    def timed() -> float:
+        began = time.monotonic()
+        ask(client, b"hello")
+        return time.monotonic() - began
+
+    assert min(timed() for _ in range(5)) < 0.1  # negative control
     proxy.delay(0.1)
-    began = time.monotonic()
-    ask(client, b"later")
-    assert 0.2 <= time.monotonic() - began < 2.0
+    assert 0.2 <= timed() < 5.0
     proxy.delay(600.0)
     client.sendall(b"in ten minutes")
     assert_silent(client)
@@ -215,7 +216,7 @@ def test_a_delay_keeps_many_messages_on_their_way(proxy: FaultProxy, client: soc
     for _ in range(10):
         client.sendall(b"x" * 10_000)
     receive(client, 100_000)
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 1.0  # one by one: 2 s
 
 
 def test_slices_make_one_message_many_pieces(proxy: FaultProxy, client: socket.socket) -> None:
@@ -226,11 +227,11 @@ def test_slices_make_one_message_many_pieces(proxy: FaultProxy, client: socket.s
             sizes.append(len(client.recv(65536)))
         return sizes
 
-    assert len(pieces(b"x" * 1000)) == 1  # negative control
-    proxy.slice(3)
-    assert len(pieces(b"x" * 1000)) > 5
+    assert pieces(b"x" * 100) == [100]  # negative control
+    proxy.slice(10, every=0.02)
+    assert len(pieces(b"x" * 100)) > 2
     proxy.heal()
-    assert len(pieces(b"x" * 1000)) == 1
+    assert pieces(b"x" * 100) == [100]
 
 
 def test_a_target_that_is_down_is_a_reset_and_the_proxy_lives(echo: Echo) -> None:

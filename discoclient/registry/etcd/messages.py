@@ -24,14 +24,17 @@ def check_distributions() -> None:
             installed.append(metadata.distribution(name).metadata["Name"])
         except metadata.PackageNotFoundError:
             continue
-    others = [name for name in installed if name != "python3-etcd3"]
-    if others:
-        raise ConfigError(
-            f"the distributions {', '.join(installed)} all install a package named etcd3 and overwrite each other: "
-            f"pip uninstall {' '.join(installed)}, then pip install python3-etcd3"
-        )
     if not installed:
         raise ConfigError("an etcd registry needs python3-etcd3: pip install python3-etcd3")
+    if installed == ["python3-etcd3"]:
+        return
+    names = ", ".join(installed)
+    problem = (
+        f"the distributions {names} all install a package named etcd3 and overwrite each other"
+        if len(installed) > 1
+        else f"the distribution {names} installs a package named etcd3 that is not the one needed"
+    )
+    raise ConfigError(f"{problem}: pip uninstall {names.replace(',', '')}, then pip install python3-etcd3")
 
 
 def load() -> Any:
