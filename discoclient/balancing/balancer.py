@@ -24,11 +24,11 @@ class Balancer(Protocol):
 class PeakEwma:
     """The lower ``latency * (in_flight + 1)`` of two, where a new peak of latency counts at once and decays over 10 s.
 
-    Finagle's ``PeakEwma``; failures count as slow.
+    Finagle's ``PeakEwma``, with a comparison that allows for noise (`TwoChoicesPicker`); failures count as slow.
     """
 
     def picker(self, endpoints: Sequence[Endpoint], rng: Random) -> Picker:
-        return TwoChoicesPicker(endpoints, Endpoint.cost, rng)
+        return TwoChoicesPicker(endpoints, Endpoint.cost, rng, is_noisy=True)
 
 
 class LeastRequest:

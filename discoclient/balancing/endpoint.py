@@ -112,7 +112,13 @@ class Endpoint:
                     self._is_probing = False
 
     def observe(self, outcome: Outcome, now: float) -> None:
-        """Learn the latency of an attempt. A failure never lowers the cost, and counts for `FAILURE_LATENCY` at least."""
+        """Learn the latency of an attempt. A failure never lowers the cost, and counts for `FAILURE_LATENCY` at least.
+
+        A success on a new connection is not counted: it took the time to connect, and often a cold start, and one such
+        peak would keep an instance that just began from being called for half a minute.
+        """
+        if not outcome.is_warm and not outcome.is_failure:
+            return
         with self._lock:
             current = self.latency(now)
             latency = outcome.latency

@@ -58,16 +58,25 @@ class _WeightClasses:
 class TwoChoicesPicker:
     """Two distinct endpoints at random, the better one wins: ejected or not first, then the lower *cost*.
 
-    M. Mitzenmacher, "The power of two choices in randomized load balancing" (2001).
+    M. Mitzenmacher, "The power of two choices in randomized load balancing" (2001). With *is_noisy* costs, where the load
+    does not tell the two apart, the better one wins only as often as it is better: with odds of the inverse squares. The
+    costs of equals differ by chance; a sharp comparison would leave the worst of three without a request for seconds, and
+    what gets none can't show that it is well. A cost ten times as high still means 1 in 101.
     """
 
-    __slots__ = ("_cost", "_rng", "_weights")
+    __slots__ = ("_cost", "_is_noisy", "_rng", "_weights")
 
     def __init__(
-        self, endpoints: Sequence[Endpoint], cost: Callable[[Endpoint, float], float], rng: Random
+        self,
+        endpoints: Sequence[Endpoint],
+        cost: Callable[[Endpoint, float], float],
+        rng: Random,
+        *,
+        is_noisy: bool = False,
     ) -> None:
         self._weights = _WeightClasses(endpoints)
         self._cost = cost
+        self._is_noisy = is_noisy
         self._rng = rng
 
     def pick(self, now: float, tried: Container[str] = ()) -> Endpoint | None:
@@ -97,7 +106,11 @@ class TwoChoicesPicker:
         one_is_out, other_is_out = one.is_ejected(now), other.is_ejected(now)
         if one_is_out is not other_is_out:
             return other if one_is_out else one
-        return one if self._cost(one, now) <= self._cost(other, now) else other
+        cost, other_cost = self._cost(one, now), self._cost(other, now)
+        if self._is_noisy and cost and other_cost and one.in_flight == other.in_flight:
+            square = other_cost * other_cost
+            return one if self._rng.random() * (cost * cost + square) < square else other
+        return one if cost <= other_cost else other
 
     def _best(self, endpoints: Sequence[Endpoint], now: float) -> Endpoint | None:
         """Two choices among those that are not ejected; among all of them if every one is."""
@@ -105,7 +118,9 @@ class TwoChoicesPicker:
         if not able:
             return None
         group = _WeightClasses(able).draw(self._rng)
-        return min(self._rng.sample(group, min(2, len(group))), key=lambda endpoint: self._cost(endpoint, now))
+        return min(
+            self._rng.sample(group, min(2, len(group))), key=lambda endpoint: self._cost(endpoint, now)
+        )
 
 
 class RandomPicker:

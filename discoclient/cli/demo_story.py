@@ -24,8 +24,7 @@ SHOW_UP_TIMEOUT = 10.0
 class Plan:
     """How long and how hard: times in seconds, ``rate`` in requests a second for each kind of caller.
 
-    ``balancer`` and ``retry`` are the callers'. Not the default balancer: it weighs latencies, which between processes on one
-    machine differ by chance alone; the bars of equals should look equal.
+    ``balancer`` and ``retry`` are the callers', as they are by default.
     """
 
     ttl: float = 3.0
@@ -35,7 +34,7 @@ class Plan:
     after_election: float = 2.0
     after_join: float = 3.0
     without_etcd: float = 4.0
-    balancer: str = "least_request"
+    balancer: str = "peak_ewma"
     retry: RetryPolicy = RetryPolicy()
 
 

@@ -15,22 +15,29 @@ class _Stopped(KeyboardInterrupt):
 class until_stopped:
     """SIGINT, SIGTERM and SIGHUP end the block, quietly. A context manager for the main thread.
 
-    The first one does. After it, and after the block, further ones are ignored, so that an impatient second Ctrl-C does not
-    leave behind what is just being cleaned up; another ``until_stopped`` block may be ended by the next one.
+    The first one does. After it, and after the block, further ones are ignored until the process is gone, so that an
+    impatient second Ctrl-C does not leave behind what is just being cleaned up; another ``until_stopped`` block may be ended
+    by the next one.
     """
 
     def __init__(self) -> None:
         self._is_armed = True
 
     def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # SIG_IGN: nohup
-                signal.signal(number, self._stop)
+        self._numbers = {signal.SIGINT, signal.SIGTERM}
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # it is under nohup
+            self._numbers.add(signal.SIGHUP)
+        for number in self._numbers:
+            signal.signal(number, self._stop)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         self._is_armed = False
+        for (
+            number
+        ) in self._numbers:  # not a handler that does nothing: the interpreter drops handlers before it ends
+            signal.signal(number, signal.SIG_IGN)
         return isinstance(error, _Stopped)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:

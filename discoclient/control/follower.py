@@ -47,6 +47,7 @@ class Follower(Generic[T]):
         self._machine = WatchMachine(decode, settings=settings, rng=rng)
         self._tasks: dict[Do, asyncio.Task[None]] = {}
         self._events: asyncio.Queue[tuple[asyncio.Task[None] | None, Event]] = asyncio.Queue()
+        self._owed: frozenset[str] | None = None  # changes that could not be passed on yet
         self.last_error: RegistryError | None = None
         """Why the registry could not be asked, the last time that it couldn't."""
 
@@ -142,8 +143,17 @@ class Follower(Generic[T]):
         for notice in notices:
             self._log(notice)
         changed = machine.take_change()
-        if changed is not None:
-            self._on_change(self, changed)
+        if changed is None and self._owed is None:
+            return
+        self._owed = (self._owed or frozenset()) | (changed or frozenset())
+        try:
+            self._on_change(self, self._owed)
+        except Exception:  # a bug, ours or a balancer's: what is known must not freeze for it
+            logger.exception(
+                "what changed in %s could not be passed on; it will be, with the next news", self._range
+            )
+        else:
+            self._owed = None
 
     def _log(self, notice: Notice) -> None:
         logger.log(_LEVELS.get(notice.kind, logging.WARNING), "%s: %s", self._range, notice.text)

@@ -70,9 +70,7 @@ class Hub:
         """The connection to *address*, opened on first use; no I/O yet. Raises `ConfigError` when it can't work."""
         with self._lock:
             self._check_open()
-            if address not in self._registries:
-                self._registries[address] = self._open(address)
-            return self._registries[address]
+            return self._registry(address)
 
     def acquire(self, address: RegistryAddress, service: str, *, discovery_timeout: float = 5.0) -> Resolver:
         """The resolver of *service*, for one more user. Give it back with `release`.
@@ -81,14 +79,14 @@ class Hub:
         """
         override = find_override(service)
         key = (address, service, override)
-        registry = StaticRegistry({service: [override]}, address.keys) if override else self.registry(address)
         with self._lock:
-            self._check_open()
             resolver = self._resolvers.get(key)
             if resolver is None:
+                self._check_open()
+                fixed = StaticRegistry({service: [override]}, address.keys) if override else None
                 resolver = Resolver(
                     service,
-                    registry=registry,
+                    registry=fixed or self._registry(address),
                     keys=address.keys,
                     hostnames=address.hostnames or override is not None or address.scheme == "static",
                     settings=replace(self.settings, stale_after=discovery_timeout / 2),
@@ -115,7 +113,10 @@ class Hub:
         return forget
 
     def close(self, timeout: float = EXIT_TIMEOUT) -> None:
-        """End in order: registrations, resolvers, connections, the loop. Bounded by *timeout* seconds."""
+        """End in order: registrations, resolvers, connections, the loop. Bounded by *timeout* seconds.
+
+        Threads of an application that are still calling when the interpreter exits go on with what is known.
+        """
         with self._lock:
             self._is_closed = True
         if not self.background.is_running:
@@ -130,6 +131,11 @@ class Hub:
     def _check_open(self) -> None:
         if self._is_closed:
             raise RuntimeError("discoclient can't be used any more: the interpreter is shutting down")
+
+    def _registry(self, address: RegistryAddress) -> Registry:
+        if address not in self._registries:
+            self._registries[address] = self._open(address)
+        return self._registries[address]
 
     def _open(self, address: RegistryAddress) -> Registry:
         if address.scheme == "static":
@@ -180,7 +186,7 @@ class Hub:
             await asyncio.wait(closing, timeout=timeout)
         for resolver, task in self._tasks.items():
             task.cancel()
-            resolver.close()
+            resolver.close_shared()
         for registry in self._registries.values():
             await registry.aclose()
 

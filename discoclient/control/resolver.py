@@ -169,10 +169,16 @@ class Resolver:
     def close(self) -> None:
         """Retire everything, and close what was shared."""
         with self._lock:
-            endpoints, shared = self.endpoints, list(self._shared.values())
-            self._shared.clear()
+            endpoints = self.endpoints
         for endpoint in endpoints.values():
             endpoint.retire()
+        self.close_shared()
+
+    def close_shared(self) -> None:
+        """Close what was shared: for callers that still call, it is opened anew."""
+        with self._lock:
+            shared = list(self._shared.values())
+            self._shared.clear()
         for thing in shared:
             thing.close()
 

@@ -21,6 +21,7 @@ Process: TypeAlias = "subprocess.Popen[bytes]"
 Stream: TypeAlias = "int | IO[bytes]"
 
 _SHIM = Path(__file__).with_name("_spawn.py")
+_ORPHAN_TIMEOUT = 2.0
 
 
 def spawn(
@@ -118,8 +119,12 @@ class _Spawner:
         try:
             return future.result()
         except BaseException:
-            # A Ctrl-C while we waited: the child starts all the same, and nobody will know its pid.
+            # A Ctrl-C while we waited: the child starts all the same, and nobody will know its pid. It has to be gone
+            # before our caller cleans up, or it goes on writing where everything was just removed.
+            is_gone = threading.Event()
             future.add_done_callback(_kill_orphan)
+            future.add_done_callback(lambda started: is_gone.set())
+            is_gone.wait(_ORPHAN_TIMEOUT)
             raise
 
     @staticmethod

@@ -23,11 +23,15 @@ class OutcomeKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``latency`` is in seconds, from the start of the attempt to the response headers or to the failure."""
+    """``latency`` is in seconds, from the start of the attempt to the response headers or to the failure.
+
+    ``is_warm`` is false if the connection was made for it: then the latency is not the instance's alone.
+    """
 
     kind: OutcomeKind
     latency: float
     status: int = 0
+    is_warm: bool = True
 
     @property
     def is_failure(self) -> bool:

@@ -219,7 +219,9 @@ class Keeper:
         return self._repair(now)
 
     def _seen(self, seen: Seen, now: float) -> list[Ask]:
-        self._is_rewound |= seen.revision < self._seen_at  # a restored backup: what we wrote is of another history
+        self._is_rewound |= (
+            seen.revision < self._seen_at
+        )  # a restored backup: what we wrote is of another history
         self._seen_at, self._unread = seen.revision, seen
         if self._is_putting or not self._was_registered or self.lease is None:
             return []  # it is told once, and may be newer than the write that is under way: kept until that is answered
@@ -234,7 +236,9 @@ class Keeper:
         entry = seen.entry
         self._expected = entry.mod_revision if entry is not None else 0
         self._is_present = entry is not None and self._is_mine(entry)
-        if (self._is_present and entry is not None and entry.value == self._value) or Step.PUT in self._timers:
+        if (
+            self._is_present and entry is not None and entry.value == self._value
+        ) or Step.PUT in self._timers:
             return []
         self._is_present = False
         return self._repair(now)

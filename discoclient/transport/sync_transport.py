@@ -102,20 +102,23 @@ class DiscoTransport(httpx.BaseTransport):
         try:
             extensions = attempts.begin(send)
             connection = pool.take(extensions["timeout"].get("pool"))
+            is_warm = connection.is_idle()
             try:
                 request = pool.origin.aim(attempts.request, extensions)
                 answer = connection.handle_request(request)
             except BaseException:
                 pool.give(connection)
                 raise
-        except Exception as error:  # every kind: the flow decides, and what it won't retry is raised as it was
+        except (
+            Exception
+        ) as error:  # every kind: the flow decides, and what it won't retry is raised as it was
             outcome = classify(error, monotonic() - began)
             attempts.failed(send, as_httpx(error))
             return outcome
         assert isinstance(answer.stream, Iterable)
         stream = TrackedStream(answer.stream, connection, pool, send.ticket)
         attempts.answered(send, make_response(answer, stream))
-        return Outcome(OutcomeKind.RESPONSE, monotonic() - began, answer.status)
+        return Outcome(OutcomeKind.RESPONSE, monotonic() - began, answer.status, is_warm)
 
 
 class TrackedStream(httpx.SyncByteStream):

@@ -49,17 +49,17 @@ class Face:
         done = getattr(self.raw, name)(*args, **kwargs)
         return done if self.is_sync else await done
 
-    async def request(self, method: str, url: str = "/", **kwargs: Any) -> httpx.Response:
+    async def request(self, method: str, url: httpx.URL | str = "/", **kwargs: Any) -> httpx.Response:
         response: httpx.Response = await self._do("request", method, url, **kwargs)
         return response
 
-    async def get(self, url: str = "/", **kwargs: Any) -> httpx.Response:
+    async def get(self, url: httpx.URL | str = "/", **kwargs: Any) -> httpx.Response:
         return await self.request("GET", url, **kwargs)
 
-    async def post(self, url: str = "/", **kwargs: Any) -> httpx.Response:
+    async def post(self, url: httpx.URL | str = "/", **kwargs: Any) -> httpx.Response:
         return await self.request("POST", url, **kwargs)
 
-    async def port(self, url: str = "/", **kwargs: Any) -> int:
+    async def port(self, url: httpx.URL | str = "/", **kwargs: Any) -> int:
         """Which server answers."""
         return int((await self.get(url, **kwargs)).headers["x-server"])
 
@@ -67,7 +67,7 @@ class Face:
         response: httpx.Response = await self._do("send", request, **kwargs)
         return response
 
-    async def open(self, method: str = "GET", url: str = "/", **kwargs: Any) -> httpx.Response:
+    async def open(self, method: str = "GET", url: httpx.URL | str = "/", **kwargs: Any) -> httpx.Response:
         """A response whose body is still to be read."""
         return await self.send(self.raw.build_request(method, url, **kwargs), stream=True)
 
@@ -87,7 +87,7 @@ class Face:
 
     @asynccontextmanager
     async def stream(
-        self, method: str = "GET", url: str = "/", **kwargs: Any
+        self, method: str = "GET", url: httpx.URL | str = "/", **kwargs: Any
     ) -> AsyncIterator[httpx.Response]:
         if self.is_sync:
             with self.raw.stream(method, url, **kwargs) as response:

@@ -106,8 +106,7 @@ async def test_a_body_is_sent_as_it_comes(shell: Shell, fleet: Fleet) -> None:
     seen: list[bytes] = []
 
     async def behave(exchange: Exchange) -> None:
-        async for part in exchange.parts():
-            seen.append(part)
+        seen.extend([part async for part in exchange.parts()])
         await exchange.reply(200, b"".join(seen))
 
     fleet.add(behave)

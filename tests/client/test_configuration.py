@@ -241,9 +241,7 @@ async def test_a_wrong_override_is_a_config_error_that_names_the_variable(
     fleet.add()
     monkeypatch.setenv("DISCO_OVERRIDE_EXPERIMENT", value)
     async with shell.client() as client:
-        with pytest.raises(
-            ConfigError, match="DISCO_OVERRIDE_EXPERIMENT must be http://host:port|DISCO_OVERRIDE_"
-        ):
+        with pytest.raises(ConfigError, match=r"\$DISCO_OVERRIDE_EXPERIMENT (must be http|needs) "):
             await client.get()
 
 
@@ -283,25 +281,23 @@ async def test_every_balancer_reaches_every_instance(shell: Shell, fleet: Fleet,
 def test_everything_public_can_be_imported_from_the_package() -> None:
     import discoclient
 
-    promised = [
+    promised = {
         "DiscoClient",
         "AsyncDiscoClient",
         "DiscoTransport",
         "AsyncDiscoTransport",
+        "Balancer",
+        "Instance",
+    }
+    promised |= {
         "RetryPolicy",
         "OutlierPolicy",
-        "Instance",
-        "Balancer",
-        "register",
+        "DiscoOptions",
         "connect",
+        "register",
         "DiscoError",
         "ConfigError",
-        "RegistryError",
-        "RoutingError",
-        "NoInstances",
-        "DiscoveryTimeout",
-        "DeadlineExceeded",
-        "DiscoOptions",
-    ]
-    assert [name for name in promised if not hasattr(discoclient, name)] == []
-    assert set(promised) <= set(discoclient.__all__)
+    }
+    promised |= {"RegistryError", "RoutingError", "NoInstances", "DiscoveryTimeout", "DeadlineExceeded"}
+    assert {name for name in promised if not hasattr(discoclient, name)} == set()
+    assert promised <= set(discoclient.__all__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import sys
@@ -154,7 +155,7 @@ async def test_a_request_that_gets_no_connection_in_time_fails_with_a_pool_timeo
         for _ in range(3):
             with pytest.raises(httpx.PoolTimeout) as caught:
                 await client.get()
-        assert caught.value.request.url.host == "experiment"
+            assert caught.value.request.url.host == "experiment"
         assert fleet.in_flight() == 1
         gate.set()
         await client.read(response)
@@ -179,10 +180,8 @@ async def test_a_slot_comes_back_whatever_becomes_of_the_request(shell: Shell, f
         ):
             server.behaviour = behaviour
             for _ in range(3):
-                try:
-                    await client.post()
-                except httpx.TransportError as error:
-                    assert not isinstance(error, httpx.PoolTimeout)
+                with contextlib.suppress(httpx.NetworkError, httpx.ProtocolError, httpx.ReadTimeout):
+                    await client.post()  # and no PoolTimeout
         for _ in range(3):  # and with a body that is not read, or not even closed
             async with client.stream():
                 pass
@@ -351,7 +350,7 @@ async def test_clients_of_one_service_share_their_connections_and_what_they_know
 )
 @in_every_shell
 async def test_clients_with_other_options_for_connections_do_not_share_them(
-    shell: Shell, fleet: Fleet, options: dict[str, object]
+    shell: Shell, fleet: Fleet, options: dict[str, Any]
 ) -> None:
     server = fleet.add(http_keepalive=600)
     async with shell.client() as one, shell.client(**options) as other:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from discoclient import RetryPolicy
+from discoclient import DiscoClient, RetryPolicy
 from tests.client.balancers import BySlot
 from tests.client.fleet import Fleet
 from tests.client.shells import Shell, in_every_shell
@@ -38,20 +38,17 @@ def counts(servers: list[HttpServer]) -> list[int]:
     return [server.requests for server in servers]
 
 
-@pytest.mark.parametrize("method", [*IDEMPOTENT, *OTHER])
 @in_every_shell
-async def test_a_refused_connection_is_tried_elsewhere_for_any_method(
-    shell: Shell, fleet: Fleet, method: str
-) -> None:
+async def test_a_refused_connection_is_tried_elsewhere_for_any_method(shell: Shell, fleet: Fleet) -> None:
     with refused_port() as port:
         fleet.register(port=port, slot="0")
         server = fleet.add(slot="1")
         async with shell.client(balancer=BySlot()) as client:
-            response = await client.request(method)
-    assert response.status_code == 200
-    assert response.extensions["disco"].attempts == 2
-    assert response.extensions["disco"].instance == fleet.instance(server)
-    assert server.requests == 1
+            for number, method in enumerate([*IDEMPOTENT, *OTHER], start=1):
+                response = await client.request(method)
+                assert response.extensions["disco"].attempts == 2
+                assert response.extensions["disco"].instance == fleet.instance(server)
+                assert server.requests == number
 
 
 @in_every_shell
@@ -66,29 +63,29 @@ async def test_a_body_that_can_be_sent_once_survives_a_refused_connection(shell:
     assert response.extensions["disco"].attempts == 3
 
 
-@pytest.mark.parametrize("failure", [close_unanswered, reset_unanswered])
-@pytest.mark.parametrize("method", IDEMPOTENT)
+@pytest.mark.parametrize("failure", [close_unanswered(), reset_unanswered()], ids=["closed", "reset"])
 @in_every_shell
 async def test_an_idempotent_request_without_an_answer_is_sent_once_more(
-    shell: Shell, fleet: Fleet, method: str, failure: type[Behaviour]
+    shell: Shell, fleet: Fleet, failure: Behaviour
 ) -> None:
-    servers = in_order(fleet, failure(), answer(b"ok"), answer(b"ok"))
+    servers = in_order(fleet, failure, answer(b"ok"), answer(b"ok"))
     async with shell.client(balancer=BySlot()) as client:
-        response = await client.request(method)
-    assert response.status_code == 200
-    assert response.extensions["disco"].attempts == 2
-    assert counts(servers) == [1, 1, 0]
+        for number, method in enumerate(IDEMPOTENT, start=1):
+            response = await client.request(method)
+            assert response.status_code == 200
+            assert response.extensions["disco"].attempts == 2
+            assert counts(servers) == [number, number, 0]
 
 
-@pytest.mark.parametrize("method", OTHER)
 @in_every_shell
-async def test_a_request_that_is_not_idempotent_is_sent_once(shell: Shell, fleet: Fleet, method: str) -> None:
+async def test_a_request_that_is_not_idempotent_is_sent_once(shell: Shell, fleet: Fleet) -> None:
     servers = in_order(fleet, close_unanswered(), answer())
     async with shell.client(balancer=BySlot()) as client:
-        with pytest.raises(httpx.RemoteProtocolError) as caught:
-            await client.request(method, content=b"x")
-    assert counts(servers) == [1, 0]
-    assert not hasattr(caught.value, "__notes__")  # one attempt tells its own story
+        for number, method in enumerate(OTHER, start=1):
+            with pytest.raises(httpx.RemoteProtocolError) as caught:
+                await client.request(method, content=b"x")
+            assert counts(servers) == [number, 0]
+            assert not hasattr(caught.value, "__notes__")  # one attempt tells its own story
 
 
 @in_every_shell
@@ -177,16 +174,14 @@ async def test_one_instance_that_fails_is_asked_once(shell: Shell, fleet: Fleet)
     assert server.requests == 1
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 @in_every_shell
-async def test_a_response_is_the_caller_s_whatever_its_status(
-    shell: Shell, fleet: Fleet, status: int
-) -> None:
-    servers = in_order(fleet, answer(status=status), answer())
+async def test_a_response_is_the_caller_s_whatever_its_status(shell: Shell, fleet: Fleet) -> None:
+    servers = in_order(fleet, answer(), answer())
     async with shell.client(balancer=BySlot()) as client:
-        response = await client.get()
-    assert response.status_code == status
-    assert counts(servers) == [1, 0]
+        for status in (404, 429, 500):
+            servers[0].behaviour = answer(status=status)
+            assert (await client.get()).status_code == status
+    assert counts(servers) == [3, 0]
 
 
 @in_every_shell
@@ -237,17 +232,14 @@ async def test_connecting_is_bounded_by_the_smaller_timeout(
     assert response.extensions["disco"].attempts == 2
 
 
-@in_every_shell
-async def test_connecting_takes_the_policy_s_second_at_most_also_without_a_timeout(
-    shell: Shell, fleet: Fleet
-) -> None:
+def test_connecting_takes_the_policy_s_second_at_most_also_without_a_timeout(fleet: Fleet) -> None:
     with blackhole() as port:
         fleet.register(port=port)
-        async with shell.client(timeout=None) as client:
+        with DiscoClient("experiment", timeout=None) as client:
             began = time.monotonic()
             with pytest.raises(httpx.ConnectTimeout) as caught:
-                await client.get()
-            assert 0.9 < time.monotonic() - began < 10
+                client.get("/")
+            assert 0.9 < time.monotonic() - began < 20
     assert caught.value.request.url.host == "experiment"
 
 

@@ -33,7 +33,7 @@ __all__ = [
 
 
 def forget_when_the_watch_breaks(resolver: Resolver) -> None:
-    """ "The registry is gone, so nothing is there": stale beats empty, taken away."""
+    """No registry, so nothing is there: "stale beats empty", taken away."""
     machine: Any = resolver._follower._machine
     broke = machine._broke
 

@@ -34,7 +34,7 @@ PROGRAMS = Path(__file__).with_name("programs")
 
 FAST = WatchSettings(
     silence=1.0,
-    stall=0.5,
+    stall=1.0,
     stale_after=0.5,
     backoff_first=0.1,
     backoff_cap=0.5,

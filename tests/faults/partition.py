@@ -54,6 +54,8 @@ class _PeerProxy(FaultProxy):
         task = asyncio.current_task()
         self._senders[task] = None
         try:
+            if self._server is None:
+                return
             head = await reader.readuntil(b"\r\n\r\n")
             found = _SENDER.search(head)
             self._senders[task] = sender = int(found[1], 16) if found else None

@@ -110,8 +110,8 @@ def test_two_that_want_different_things_do_not_fight(hub: Hub, url: str, raw: Ra
                 repaired[id] += 1
 
         def assert_gave_way(fighter: Registration) -> None:
-            # Three repairs at once, then one a second or less; and the key that stood there at first.
-            assert 4 <= repaired[fighter.instance.id] <= 1 + 3 + 3, "it fights"
+            # The key that stood there at first, three repairs at once, then one a second or less.
+            assert 2 <= repaired[fighter.instance.id] <= 1 + 3 + 3, "it fights"
 
         assert_gave_way(registration)
         with pytest.raises(AssertionError, match="it fights"):
@@ -167,7 +167,7 @@ def test_a_full_registry_keeps_who_is_there_and_refuses_newcomers_loudly(
     raw = Raw(full_etcd, url)
 
     def registered(timeout: float = 10.0) -> Registration:
-        return register("experiment", 9, host="127.0.0.1", ttl=2, quiet=0, registry=url, timeout=timeout)
+        return register("experiment", 9, host="127.0.0.1", ttl=3, quiet=0, registry=url, timeout=timeout)
 
     with registered() as registration, registered() as control:
         unable_to_renew(control)
@@ -182,7 +182,7 @@ def test_a_full_registry_keeps_who_is_there_and_refuses_newcomers_loudly(
                 "it is not there"
             )
 
-        eventually(lambda: time.monotonic() - full_at > 3.5, what="a lease that was not renewed has run out")
+        eventually(lambda: time.monotonic() - full_at > 4.5, what="a lease that was not renewed has run out")
         assert_still_there(registration)
         with pytest.raises(AssertionError, match="it is not there"):
             assert_still_there(control)

@@ -45,7 +45,8 @@ def test_without_etcd_a_call_says_so_in_time_and_works_as_soon_as_etcd_is_there(
         member.start()
         etcd_node.wait_healthy()
         up_at = time.monotonic()
-        eventually(lambda: client.get("/").status_code == 200, timeout=5, what="the call works")
+        client.wait_ready(10)
+        assert client.get("/").status_code == 200
         assert time.monotonic() - up_at < 3
         with pytest.raises(AssertionError, match="not within"):
             eventually(lambda: service.id in control.ids, timeout=max(1.0, time.monotonic() - up_at))

@@ -410,6 +410,18 @@ def test_nobody_asks_for_one_members_word_while_the_registry_answers(store: Memo
     assert shell.asks(Do.LIST_STALE) == []
 
 
+def test_one_members_word_that_fails_late_is_not_asked_for_again(store: MemoryStore) -> None:
+    shell = Shell(store)
+    shell.start()
+    shell.now += 2.5
+    shell.tick()
+    shell.work_out(Do.LIST)
+    shell.arrive(Do.LIST)
+    shell.fail(Do.LIST_STALE)
+    shell.run(60)
+    assert len(shell.asks(Do.LIST_STALE)) == 1
+
+
 def test_while_nothing_is_known_one_members_word_is_asked_for_again(store: MemoryStore) -> None:
     shell = Shell(store)
     shell.is_down = True

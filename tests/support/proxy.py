@@ -106,7 +106,7 @@ class FaultProxy:
         """Reset all connections, and end. Can be called again."""
         if self._loop.is_closed():
             return
-        self._run(self._do_cut())
+        self._run(self._do_close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -142,11 +142,21 @@ class FaultProxy:
 
     async def _do_cut(self) -> None:
         if self._server is not None:
-            self._server.close()
-            self._server = None
-            for _ in range(3):  # a connection that was accepted just now becomes a link a few rounds later
-                await asyncio.sleep(0)
+            server, self._server = self._server, None
+            # asyncio loses a connection whose server is closed between the accepting and the making of its transport.
+            for listener in server.sockets:
+                self._loop.remove_reader(listener.fileno())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            server.close()
         await self._do_reset()
+
+    async def _do_close(self) -> None:
+        await self._do_cut()
+        # What was accepted just before is no link yet: it is not welcome, and ends by itself.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
+        await asyncio.sleep(0)
 
     async def _do_reset(self) -> None:
         tasks = [link.task for link in self._links]

@@ -82,13 +82,14 @@ def test_no_request_at_all_is_no_success() -> None:
 
 def test_a_schedule_that_was_not_kept_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.support.load._MOST_THREADS", 1)
+    monkeypatch.setattr("tests.support.load._LATE", 0.1)
 
     def slow(request: httpx.Request) -> httpx.Response:
-        time.sleep(0.3)
+        time.sleep(0.05)
         return httpx.Response(200)
 
-    with pytest.raises(LoadTooSlow, match="too late"), sync_load(slow, rate=20.0):
-        time.sleep(0.6)
+    with pytest.raises(LoadTooSlow, match="too late"), sync_load(slow, rate=40.0):
+        time.sleep(0.4)
 
 
 def test_an_error_in_the_loads_own_thread_is_not_swallowed() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import socketserver
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 
@@ -271,3 +273,19 @@ def test_a_closed_proxy_leaves_no_thread_and_no_port(echo: Echo) -> None:
     eventually(lambda: threading.active_count() == before)
     with socket.create_server(("127.0.0.1", proxy.port)):
         pass
+
+
+def test_closing_leaves_nothing_open_that_was_accepted_just_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    unraisable: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    for _ in range(5):
+        with socket.create_server(("127.0.0.1", 0), backlog=100) as target, ExitStack() as clients:
+            proxy = FaultProxy("127.0.0.1", target.getsockname()[1])
+            with proxy:
+                for _ in range(50):
+                    client = clients.enter_context(socket.socket())
+                    client.setblocking(False)
+                    client.connect_ex(("127.0.0.1", proxy.port))
+        del proxy
+        gc.collect()
+    assert not unraisable
