@@ -5,6 +5,8 @@
 
 PYTHON ?= python3 python3.14 python3.13 python3.12 python3.11
 ARGS ?=
+# most tests wait for a process or an election: three workers keep two cores busy; make WORKERS=0 test runs them one by one
+WORKERS ?= 3
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
@@ -22,7 +24,7 @@ demo: .venv/.for-demo ## a real etcd cluster, real services and callers, and wha
 	@$(BIN)/disco demo $(ARGS)
 
 test: .venv/.for-dev ## all tests but the long ones
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: .venv/.for-dev ## ruff (rules and format) and mypy (strict)
 	@$(BIN)/python -m ruff check .

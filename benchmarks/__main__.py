@@ -44,6 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = [name for name in options.names if name not in BENCHMARKS]
     if unknown:
         parser.error(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    if options.json:
+        try:
+            options.json.touch()
+        except OSError as error:  # now, and not when everything is measured
+            parser.error(f"--json: {error}")
     results: dict[str, Any] = {"environment": environment(), "quick": options.quick, "benchmarks": {}}
     print(describe(results), flush=True)
     for name in options.names or BENCHMARKS:

@@ -15,14 +15,13 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import threading
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
+from tempfile import TemporaryFile
 from time import monotonic, process_time
-from typing import TypeAlias
+from typing import IO, TypeAlias
 
 from discoclient import DiscoClient, connect
 from discoclient.balancing.balancer import PeakEwma
@@ -107,8 +106,9 @@ _READY, _FAILED = b".", b"!"
 def main() -> None:
     kind, count, registry, *services = sys.argv[1:]
     reading, telling = os.pipe()
-    with tempfile.TemporaryDirectory(prefix="disco-benchmark-") as folder:
-        files = [Path(folder) / f"{number}.json" for number in range(int(count))]
+    with ExitStack() as stack:
+        # These have no name: nothing is left of them, however we end.
+        files = [stack.enter_context(TemporaryFile("w+")) for _ in range(int(count))]
         children = [
             _fork(lambda ready: _KINDS[kind](registry, services, ready), telling, file) for file in files
         ]
@@ -120,30 +120,32 @@ def main() -> None:
                 raise SystemExit("a watcher failed")
             print(json.dumps({"ready": len(children), "pids": children}), flush=True)
             while children:  # they see the end of the input as we would
-                if os.waitpid(children[-1], 0)[1]:
+                if os.waitpid(children.pop(), 0)[1]:
                     raise SystemExit("a watcher failed")
-                children.pop()
         finally:
             for pid in children:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
-        print(json.dumps([json.loads(file.read_text()) for file in files]), flush=True)
+        for file in files:
+            file.seek(0)
+        print(json.dumps([json.load(file) for file in files]), flush=True)
 
 
-def _fork(watch: Callable[[Callable[[], object]], Noted], telling: int, file: Path) -> int:
+def _fork(watch: Callable[[Callable[[], object]], Noted], telling: int, file: IO[str]) -> int:
     """A child that watches until the input ends, and then writes into *file* what it noted."""
     pid = os.fork()
     if pid:
         return pid
     code = 1
     try:
-        file.write_text(json.dumps(watch(lambda: os.write(telling, _READY))))
+        json.dump(watch(lambda: os.write(telling, _READY)), file)
+        file.flush()
         code = 0
     except BaseException:
         traceback.print_exc()
         os.write(telling, _FAILED)
     finally:
-        os._exit(code)  # and not the parent's way out, whose folder it is
+        os._exit(code)  # and not the parent's way out, which ends the other children
 
 
 if __name__ == "__main__":

@@ -114,21 +114,20 @@ class Endpoint:
     def observe(self, outcome: Outcome, now: float) -> None:
         """Learn the latency of an attempt. A failure never lowers the cost, and counts for `FAILURE_LATENCY` at least.
 
-        A success on a new connection is not counted: it took the time to connect, and often a cold start, and one such
-        peak would keep an instance that just began from being called for half a minute.
+        A success on a new connection is no peak: it took the time to connect, and often a cold start, and one such
+        peak would keep an instance that just began from being called for half a minute. It counts by the time since the
+        last one, for there are instances that close every connection, and nothing else would be known of them.
         """
-        if not outcome.is_warm and not outcome.is_failure:
-            return
         with self._lock:
             current = self.latency(now)
             latency = outcome.latency
             if outcome.is_failure:
                 latency = max(latency, 2 * self._ewma, FAILURE_LATENCY)
-            if latency > current:
+            if latency > current and (outcome.is_warm or outcome.is_failure):
                 self._ewma = min(latency, MAX_LATENCY)
             else:
                 weight = math.exp((self._stamp - now) / DECAY)
-                self._ewma = current + latency * (1.0 - weight)
+                self._ewma = min(current + latency * (1.0 - weight), MAX_LATENCY)
             self._stamp = now
 
     # ---- outlier detection

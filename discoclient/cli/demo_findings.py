@@ -29,7 +29,7 @@ LEAVE_SLACK = 6.0
 machine takes its time."""
 FIRST_REQUEST = 2.0
 """Seconds within which a newcomer must get its first request."""
-LEAST_SHARE = 0.25
+LEAST_SHARE = 0.15
 """Of an equal share, what an instance must get at least. Balancing by latency is not meant to be equal."""
 LEAST_AGEING = 0.8
 """Seconds by which knowledge must age in a second without a registry; the rest is for when one looks."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
 __all__ = ["Home", "find_loop"]
+
+logger = logging.getLogger("discoclient.transport")
 
 
 def find_loop() -> object:
@@ -29,7 +32,9 @@ class Home:
         self._is_asyncio = isinstance(loop, asyncio.AbstractEventLoop)
         self._loop: Any = loop
         self._tasks: set[Any] = set()
+        self._owed: set[Callable[[], Coroutine[Any, Any, None]]] = set()
         self._ending: AsyncGenerator[None, None] | None = None
+        self._is_ending = False
 
     @property
     def is_closed(self) -> bool:
@@ -53,7 +58,11 @@ class Home:
             return
 
     def run_soon(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run a coroutine function in the loop, as a task of its own. Safe from any thread."""
+        """Run a coroutine function in the loop, as a task of its own, or at the loop's end if it has not run by then.
+
+        Safe from any thread. What it raises is of no interest to anybody.
+        """
+        self._owed.add(function)
         self.call_soon(lambda: self._spawn(function))
 
     def at_end(self, finish: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -61,26 +70,38 @@ class Home:
 
         Whoever ends a loop well (`asyncio.run`, `trio.run`) closes the async generators that were begun in it: so we begin one.
         """
-        self._ending = _wait_for_the_end(finish)
+        self._ending = self._wait_for_the_end(finish)
         try:
             self._ending.asend(None).send(None)
         except StopIteration:  # it stands at its ``yield``
             return
 
+    async def _wait_for_the_end(
+        self, finish: Callable[[], Coroutine[Any, Any, None]]
+    ) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            self._is_ending = True
+            for function in [*self._owed, finish]:
+                await self._do(function)
+
     def _spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if self._is_ending:
+            return
         if self._is_asyncio:
-            task = self._loop.create_task(function())
+            task = self._loop.create_task(self._do(function))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         else:
             try:
-                sys.modules["trio"].lowlevel.spawn_system_task(function)
+                sys.modules["trio"].lowlevel.spawn_system_task(self._do, function)
             except RuntimeError:
-                return  # the run is ending and takes no tasks; raised from here, it would be trio's own crash
+                return  # the run is about to end and takes no tasks; raised from here, it would be trio's own crash
 
-
-async def _wait_for_the_end(finish: Callable[[], Coroutine[Any, Any, None]]) -> AsyncGenerator[None, None]:
-    try:
-        yield
-    finally:
-        await finish()
+    async def _do(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await function()
+        except Exception:
+            logger.debug("closing a connection failed", exc_info=True)
+        self._owed.discard(function)  # but not when it was cancelled

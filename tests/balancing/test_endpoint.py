@@ -135,6 +135,15 @@ def test_who_never_answered_costs_nothing_to_try_and_something_while_it_is_tried
     assert endpoint.cost(0.0) > before
 
 
+def test_an_answer_on_a_new_connection_is_no_peak_but_many_are_a_latency(endpoint: Endpoint) -> None:
+    endpoint.observe(answer(0.01), 0.0)
+    endpoint.observe(Outcome(OutcomeKind.RESPONSE, 0.5, 200, is_warm=False), 0.1)
+    assert endpoint.latency(0.1) == pytest.approx(0.01, rel=0.6)
+    for step in range(2, 600):
+        endpoint.observe(Outcome(OutcomeKind.RESPONSE, 0.5, 200, is_warm=False), step * 0.1)
+    assert endpoint.latency(59.9) == pytest.approx(0.5, rel=0.05)
+
+
 @pytest.mark.parametrize(
     "outcome", [SILENT, REFUSED, answer(0.001, 503), answer(0.001, 502), answer(0.001, 504)]
 )

@@ -267,6 +267,25 @@ def test_one_that_never_answers_does_not_draw_the_traffic_of_those_that_do() -> 
     assert endpoints[2].in_flight <= 3
 
 
+def test_one_that_closes_every_connection_is_judged_by_its_latency_all_the_same() -> None:
+    """Without keep-alive (HTTP/1.0, gunicorn's sync workers) every answer is one on a new connection."""
+    endpoints = fleet(4, latency=0.01)
+    chosen = view(endpoints, "peak_ewma")
+    counts = Counter[str]()
+    now = 0.0
+    for _ in range(6000):
+        endpoint = chosen.pick(now)
+        assert endpoint is not None
+        ticket = endpoint.start(now)
+        counts[endpoint.id] += 1
+        now += 0.02
+        closes = endpoint is endpoints[0]
+        latency = 0.5 if closes else 0.01
+        endpoint.observe(Outcome(OutcomeKind.RESPONSE, latency, 200, is_warm=not closes), now)
+        ticket.close()
+    assert counts["instance-0"] < 0.05 * 6000
+
+
 # ---- round robin
 
 

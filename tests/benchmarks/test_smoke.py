@@ -2,8 +2,10 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -139,11 +141,17 @@ def test_a_name_that_no_benchmark_has_is_an_error_that_lists_them(capsys: pytest
     assert all(name in error for name in BENCHMARKS)
 
 
+def test_a_file_that_cannot_be_written_is_an_error_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["pick", "--json", str(tmp_path / "no-folder" / "results.json")])
+    assert exit_.value.code == 2
+    assert "no-folder" in capsys.readouterr().err
+
+
 def test_what_a_process_spends_is_counted_thread_by_thread() -> None:
     """The figures of idle processes rest on this, and would look best if it counted nothing."""
-    import os
-    import threading
-
     over = threading.Event()
     thread = threading.Thread(target=over.wait)
     alone = thread_count(os.getpid())

@@ -426,13 +426,19 @@ def test_every_outcome_is_learnt_by_whom_it_is_about() -> None:
     assert refused.latency(world.now) == silent.latency(world.now) == 1.0
 
 
-def test_our_own_failure_is_nobodys_fault() -> None:
+def test_our_own_failure_is_nobodys_fault_and_nobodys_merit() -> None:
     world = World(2)
-    for _ in range(50):
-        drive(world.call(Call(True, True, exclude=frozenset({"instance-1"}))), [LOCAL])
     endpoint = world.endpoints["instance-0"]
+    only = Call(True, False, exclude=frozenset({"instance-1"}))
+    for _ in range(50):
+        drive(world.call(only), [Outcome(OutcomeKind.LOCAL, 7.0)])
     assert not endpoint.is_ejected(world.now)
     assert endpoint.latency(world.now) == 0.0
+    for outcome in (NO_ANSWER, NO_ANSWER, LOCAL, NO_ANSWER, NO_ANSWER, LOCAL, NO_ANSWER):
+        drive(world.call(only), [outcome])
+    assert endpoint.is_ejected(
+        world.now
+    )  # five in a row: what failed on our side does not count between them
 
 
 def test_latency_is_learnt_at_the_headers_and_in_flight_falls_at_the_end_of_the_body() -> None:
@@ -500,8 +506,10 @@ def test_a_probe_that_failed_on_our_side_gives_its_place_to_the_next() -> None:
     world = World(2)
     eject(world.endpoints["instance-0"])
     world.now = 1000.0
-    drive(world.call(Call(True, True, exclude=frozenset({"instance-1"}))), [LOCAL])
+    only = Call(True, True, exclude=frozenset({"instance-1"}))
+    drive(world.call(only), [LOCAL])
     assert not world.endpoints["instance-0"].is_ejected(world.now)
+    assert next(world.call(only)).ticket.is_probe  # it has still to prove itself
 
 
 def test_ten_thousand_calls_given_up_anywhere_leave_nothing_in_flight() -> None:

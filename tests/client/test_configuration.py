@@ -231,18 +231,16 @@ async def test_an_override_may_name_a_host(
         assert await client.port() == fixed.port
 
 
-@pytest.mark.parametrize(
-    "value", ["localhost:3000", "ftp://a", "http://", "http://a:0", "http://a/path", "http://a?b"]
-)
 @in_every_shell
 async def test_a_wrong_override_is_a_config_error_that_names_the_variable(
-    shell: Shell, fleet: Fleet, monkeypatch: pytest.MonkeyPatch, value: str
+    shell: Shell, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fleet.add()
-    monkeypatch.setenv("DISCO_OVERRIDE_EXPERIMENT", value)
-    async with shell.client() as client:
-        with pytest.raises(ConfigError, match=r"\$DISCO_OVERRIDE_EXPERIMENT (must be http|needs) "):
-            await client.get()
+    for value in ("localhost:3000", "ftp://a", "http://", "http://a:0", "http://a/path", "http://a?b"):
+        monkeypatch.setenv("DISCO_OVERRIDE_EXPERIMENT", value)
+        async with shell.client() as client:
+            with pytest.raises(ConfigError, match=r"\$DISCO_OVERRIDE_EXPERIMENT (must be|needs) "):
+                await client.get()
 
 
 @in_every_shell

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import itertools
 import threading
 import time
 import warnings
@@ -14,7 +16,7 @@ import pytest
 import trio
 from blockbuster import BlockingError, blockbuster_ctx
 
-from discoclient import AsyncDiscoClient
+from discoclient import AsyncDiscoClient, NoInstances
 from discoclient.control.hub import hub
 from tests.client.fleet import Fleet
 from tests.support.eventually import eventually, eventually_async
@@ -88,9 +90,29 @@ def test_an_instance_that_leaves_as_the_loop_ends_does_no_harm(fleet: Fleet, run
 
     held: list[Any] = []
     start(run, main)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # trio has no task left that could close it
-        eventually(lambda: gc.collect() is not None and server.connections == 0)
+    eventually(lambda: server.connections == 0)
+
+
+@RUNNERS
+def test_an_instance_that_leaves_at_any_moment_of_the_loop_s_end_leaves_no_connection(
+    fleet: Fleet, run: Callable[..., Any]
+) -> None:
+    """From another thread, as it comes: with the connection closed by us each time, and no task destroyed while pending."""
+    delays = itertools.cycle([0.0, 0.0002, 0.0005, 0.001, 0.002])
+
+    async def main() -> None:
+        client = AsyncDiscoClient("experiment")
+        await client.get("/")
+
+    for _ in range(25):
+        server = fleet.add(answer(b"ok"), http_keepalive=600)
+        leaver = threading.Timer(next(delays), fleet.registry.remove, [fleet.instance(server)])
+        leaver.start()
+        with contextlib.suppress(NoInstances):
+            start(run, main)
+        leaver.join()
+        eventually(lambda: server.connections == 0)  # noqa: B023
+        fleet.remove(server)
 
 
 @RUNNERS

@@ -4,33 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
-import pytest
-
 from discoclient import register
 from discoclient.control.hub import fresh_hub
 from tests.support.eventually import eventually
 from tests.support.processes import Processes
 from tests.support.servers import HttpServer, Servers, answer
 
-SYNC_CHILD = """
-def run_child(number):
-    with DiscoClient("experiment", headers={"x-who": f"child{number}"}) as own:
-        for each in (client, own):
-            await_answer(each)
-"""
-
-ASYNC_CHILD = """
-import asyncio
-def run_child(number):
-    async def main():
-        async with AsyncDiscoClient("experiment", headers={"x-who": f"child{number}"}) as own:
-            while (await own.get("/")).text != wanted:
-                await asyncio.sleep(0.01)
-    asyncio.run(main())
-"""
-
 PROGRAM = """
-import os, sys, threading, time
+import asyncio, os, sys, threading, time
 from discoclient import AsyncDiscoClient, DiscoClient, connect
 
 wanted = sys.argv[1]
@@ -38,12 +19,21 @@ client = DiscoClient("experiment", headers={"x-who": "parent"}, balancer="round_
 is_over = threading.Event()
 errors = []
 
-def await_answer(each):
-    each.headers["x-who"] = f"child{number}"
-    deadline = time.monotonic() + 30
-    while each.get("/").text != wanted:
-        assert time.monotonic() < deadline, "the later registration was not seen"
-        time.sleep(0.01)
+def run_child(number):
+    with DiscoClient("experiment") as own:
+        for each in (client, own):
+            each.headers["x-who"] = f"child{number}"
+            deadline = time.monotonic() + 30
+            while each.get("/").text != wanted:
+                assert time.monotonic() < deadline, "the later registration was not seen"
+                time.sleep(0.01)
+
+def run_async_child(number):
+    async def main():
+        async with AsyncDiscoClient("experiment", headers={"x-who": f"child{number}"}) as own:
+            while (await own.get("/")).text != wanted:
+                await asyncio.sleep(0.01)
+    asyncio.run(asyncio.wait_for(main(), 30))
 
 def load():
     while not is_over.is_set():
@@ -60,7 +50,7 @@ children = []
 for number in range(3):
     pid = os.fork()
     if not pid:
-        run_child(number)
+        (run_async_child if number == 2 else run_child)(number)
         sys.exit(20 + number)
     children.append(pid)
 print("forked", flush=True)
@@ -77,16 +67,16 @@ with connect() as handle:
 """
 
 
-@pytest.mark.parametrize("child", [SYNC_CHILD, ASYNC_CHILD], ids=["sync", "asyncio"])
 def test_children_and_parent_go_on_each_on_their_own(
-    servers: Servers, processes: Processes, registry_url: str, child: str
+    servers: Servers, processes: Processes, registry_url: str
 ) -> None:
+    """Two children that use the parent's client and one of their own, and one that is asynchronous."""
     before, later = servers.several(2, answer(None))
     with (
         fresh_hub(),
         register("experiment", before.port, host="127.0.0.1", registry=registry_url, http_keepalive=600),
     ):
-        program = processes.code(child + PROGRAM, str(later.port), env={"DISCO_REGISTRY": registry_url})
+        program = processes.code(PROGRAM, str(later.port), env={"DISCO_REGISTRY": registry_url})
         program.wait_for_line("forked", timeout=40.0)
         with register("experiment", later.port, host="127.0.0.1", registry=registry_url, http_keepalive=600):
             program.wait_for_line("children ended [20, 21, 22] errors []", timeout=40.0)

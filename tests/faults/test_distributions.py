@@ -69,7 +69,11 @@ def link_all_but(folder: Path, *prefixes: str) -> str:
 def run(processes: Processes, server: HttpServer, path: str, *flags: str) -> tuple[list[str], str]:
     """What came of the uses of etcd, and what came of ``static://``, with *path* on ``sys.path``."""
     process = processes.python(
-        *flags, "-c", PROGRAM, f"static://experiment={server.address}", env={"PYTHONPATH": f"{path}{os.pathsep}{_ROOT}"}
+        *flags,
+        "-c",
+        PROGRAM,
+        f"static://experiment={server.address}",
+        env={"PYTHONPATH": f"{path}{os.pathsep}{_ROOT}"},
     )
     assert process.wait(timeout=30) == 0, process.errors
     assert process.errors == ""
@@ -90,7 +94,9 @@ def test_two_that_conflict_are_named_when_etcd_is_first_used_and_nothing_else_su
 
 
 @pytest.mark.parametrize("others", [["cslab-etcd3"], ["etcd3-py"], ["etcd3", "etcd3-py"]], ids=" ".join)
-def test_all_that_conflict_are_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, others: list[str]) -> None:
+def test_all_that_conflict_are_known(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, others: list[str]
+) -> None:
     monkeypatch.syspath_prepend(declare(tmp_path, *others))
     expected = f"pip uninstall python3-etcd3 {' '.join(others)}, then pip install python3-etcd3"
     with (
@@ -112,22 +118,31 @@ def test_the_wrong_one_alone_is_named(processes: Processes, server: HttpServer, 
     assert static == f"static: {server.port}"
 
 
-def test_none_at_all_is_said_with_what_to_install(processes: Processes, server: HttpServer, tmp_path: Path) -> None:
+def test_none_at_all_is_said_with_what_to_install(
+    processes: Processes, server: HttpServer, tmp_path: Path
+) -> None:
     etcd, static = run(processes, server, link_all_but(tmp_path, "etcd3", "python3_etcd3-"), "-S")
     assert etcd == ["refused: an etcd registry needs python3-etcd3: pip install python3-etcd3"] * 3
     assert static == f"static: {server.port}"
 
 
-def test_files_that_are_gone_are_said_as_such(processes: Processes, server: HttpServer, tmp_path: Path) -> None:
+def test_files_that_are_gone_are_said_as_such(
+    processes: Processes, server: HttpServer, tmp_path: Path
+) -> None:
     """What pip leaves behind when one of two is uninstalled: the word of the other, without the package."""
     etcd, static = run(processes, server, link_all_but(tmp_path, "etcd3"), "-S")
     assert etcd == ["refused: the etcd registry can't be loaded: No module named 'etcd3'"] * 3
     assert static == f"static: {server.port}"
 
 
-def test_with_the_right_one_alone_etcd_is_asked(processes: Processes, server: HttpServer, tmp_path: Path) -> None:
+def test_with_the_right_one_alone_etcd_is_asked(
+    processes: Processes, server: HttpServer, tmp_path: Path
+) -> None:
     """The negative control, for both ways to tell the program what is installed."""
     expected = ["asked: DiscoveryTimeout", "asked: DiscoveryTimeout", "asked: RegistryUnavailable"]
     unrelated = declare(tmp_path / "unrelated", "etcd3-unrelated")
     assert run(processes, server, unrelated) == (expected, f"static: {server.port}")
-    assert run(processes, server, link_all_but(tmp_path / "all"), "-S") == (expected, f"static: {server.port}")
+    assert run(processes, server, link_all_but(tmp_path / "all"), "-S") == (
+        expected,
+        f"static: {server.port}",
+    )

@@ -17,7 +17,13 @@ from tests.support.servers import Servers
 SOON = 3.0
 """Seconds from a program's last line to its end. It takes well under one; the machine may be busy with other things."""
 
-ENDINGS = {"fall": (0, ""), "exception": (1, "RuntimeError: the end"), "exit": (7, ""), "sigint": (-2, "KeyboardInterrupt"), "calling": (0, "")}
+ENDINGS = {
+    "fall": (0, ""),
+    "exception": (1, "RuntimeError: the end"),
+    "exit": (7, ""),
+    "sigint": (-2, "KeyboardInterrupt"),
+    "calling": (0, ""),
+}
 """By ending: the exit code, and the last line on standard error."""
 
 
@@ -43,7 +49,9 @@ class Leaving:
 
     def _noise(self) -> list[str]:
         """What stands on standard error, but for the frames of tracebacks, and what joins two of them."""
-        framework = r"( .*|Traceback .*:|During handling .*:|The above .*:|asyncio\.exceptions\.CancelledError|)"
+        framework = (
+            r"( .*|Traceback .*:|During handling .*:|The above .*:|asyncio\.exceptions\.CancelledError|)"
+        )
         return [line for line in self.process.errors.splitlines() if not re.fullmatch(framework, line)]
 
 
@@ -59,7 +67,9 @@ class Stage:
     def start(self, kind: str, *hows: str, flags: Sequence[str] = (), without: str = "") -> list[Leaving]:
         """One for each ending, all of them ready to end."""
         arguments = [*flags, PROGRAMS / "leaving.py", "--without", without, kind]
-        started = [(self._processes.python(*arguments, how, env={"DISCO_REGISTRY": self.url}), how) for how in hows]
+        started = [
+            (self._processes.python(*arguments, how, env={"DISCO_REGISTRY": self.url}), how) for how in hows
+        ]
         return [Leaving(process, how) for process, how in started]
 
     def start_of_each_kind(self, *, without: str = "") -> list[Leaving]:
@@ -83,7 +93,9 @@ def stage(etcd: EtcdCluster, registry_url: str, servers: Servers, processes: Pro
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_however_a_program_ends_it_ends_soon_in_silence_and_gives_its_lease_back(stage: Stage, kind: str) -> None:
+def test_however_a_program_ends_it_ends_soon_in_silence_and_gives_its_lease_back(
+    stage: Stage, kind: str
+) -> None:
     programs = stage.start(kind, "fall", "exception", "exit", "sigint")
     (control,) = stage.start(kind, "fall", without="exit-hook")
     for program in programs:
@@ -118,7 +130,9 @@ def test_a_program_ends_as_soon_when_etcd_does_not_answer(
 ) -> None:
     (member,) = etcd_node.members
     # More than one address, as of a cluster: each of them takes its time not to answer.
-    stage = Stage(etcd_node, f"etcd://{','.join([f'127.0.0.1:{member.client_port}'] * 3)}", servers, processes)
+    stage = Stage(
+        etcd_node, f"etcd://{','.join([f'127.0.0.1:{member.client_port}'] * 3)}", servers, processes
+    )
     programs = stage.start_of_each_kind()
     # A dead one refuses at once, which needs no bound.
     controls = stage.start("sync", "fall", without="exit-bound") if harm == "pause" else []

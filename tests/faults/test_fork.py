@@ -17,7 +17,7 @@ from tests.faults.harness import PROGRAMS
 from tests.faults.raw import Raw
 from tests.support.eventually import eventually
 from tests.support.processes import Processes, PythonProcess
-from tests.support.servers import Servers, answer
+from tests.support.servers import Servers
 
 
 @pytest.fixture
@@ -48,7 +48,10 @@ class Scene:
     def start(self, how: str, *, without: str = "", patience: float = 15.0) -> Parent:
         """A program that is about to fork."""
         arguments = [how, "--patience", str(patience), "--without", without]
-        return Parent(self, self._processes.python(PROGRAMS / "forking.py", *arguments, env={"DISCO_REGISTRY": self._url}))
+        return Parent(
+            self,
+            self._processes.python(PROGRAMS / "forking.py", *arguments, env={"DISCO_REGISTRY": self._url}),
+        )
 
 
 class Parent:
@@ -73,7 +76,9 @@ class Parent:
     @property
     def codes(self) -> list[int]:
         """The children's exit codes, of those that have ended."""
-        return [int(line.split()[2]) for line in self.process.output.splitlines() if line.startswith("ended ")]
+        return [
+            int(line.split()[2]) for line in self.process.output.splitlines() if line.startswith("ended ")
+        ]
 
     def assert_children_end(self, *, count: int, within: float = 20.0) -> None:
         eventually(lambda: len(self.codes) == count, timeout=within, what="all children have ended")
@@ -81,7 +86,9 @@ class Parent:
     def assert_unharmed(self, *, within: float = 5.0) -> None:
         """The parent sees what joins now, and holds the lease that it held before."""
         newcomer = self.scene.join()
-        eventually(lambda: newcomer in self.seen_by("parent"), timeout=within, what="the parent sees a newcomer")
+        eventually(
+            lambda: newcomer in self.seen_by("parent"), timeout=within, what="the parent sees a newcomer"
+        )
         assert self._stamp() == self.before, "the parent's registration stands as it stood"
 
     def assert_renews(self) -> None:
@@ -120,7 +127,12 @@ class Gunicorn:
     WORKERS = 4
 
     def __init__(self, processes: Processes, url: str, *, without: str = "") -> None:
-        arguments = ["--preload", f"--workers={self.WORKERS}", "--bind=127.0.0.1:0", "tests.faults.programs.preloaded:app"]
+        arguments = [
+            "--preload",
+            f"--workers={self.WORKERS}",
+            "--bind=127.0.0.1:0",
+            "tests.faults.programs.preloaded:app",
+        ]
         self._process = processes.python(
             "-m", "gunicorn", *arguments, env={"DISCO_REGISTRY": url, "WITHOUT": without}
         )
@@ -138,7 +150,9 @@ class Gunicorn:
     def ask(self) -> None:
         """Some requests at once, so that several workers get one."""
         listening = eventually(
-            lambda: re.search(r"Listening at: (http://\S+)", self._process.errors), timeout=30, what="gunicorn listens"
+            lambda: re.search(r"Listening at: (http://\S+)", self._process.errors),
+            timeout=30,
+            what="gunicorn listens",
         )
 
         def get() -> None:
@@ -165,11 +179,15 @@ class Gunicorn:
     def assert_ends_in_order(self) -> None:
         os.kill(self._process.pid, signal.SIGTERM)
         assert self._process.wait(timeout=15) == 0
-        assert not re.search(r"Traceback|Warning|\[(WARNING|ERROR|CRITICAL)\]", self._process.errors), self._process.errors
+        assert not re.search(r"Traceback|Warning|\[(WARNING|ERROR|CRITICAL)\]", self._process.errors), (
+            self._process.errors
+        )
 
 
 @pytest.mark.parametrize("how", ["fork", "multiprocess", "in_a_loop"])
-def test_children_see_what_joins_after_the_fork_and_leave_the_parent_as_it_was(scene: Scene, how: str) -> None:
+def test_children_see_what_joins_after_the_fork_and_leave_the_parent_as_it_was(
+    scene: Scene, how: str
+) -> None:
     parent = scene.start(how)
     parent.fork(children=2)
     newcomer = scene.join()
@@ -185,7 +203,9 @@ def test_children_see_what_joins_after_the_fork_and_leave_the_parent_as_it_was(s
     parent.assert_ends_in_order()
 
 
-def test_a_child_that_goes_on_with_an_iterator_of_its_parent_sees_what_joins_after_the_fork(scene: Scene) -> None:
+def test_a_child_that_goes_on_with_an_iterator_of_its_parent_sees_what_joins_after_the_fork(
+    scene: Scene,
+) -> None:
     parent = scene.start("fork_in_an_iteration")
     parent.fork(children=1)
     newcomer = scene.join()

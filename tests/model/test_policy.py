@@ -28,7 +28,7 @@ NEVER_RIGHT = [
     "1",
     [],
     {},
-    object(),
+    Ellipsis,
     True,
     False,
     float("nan"),

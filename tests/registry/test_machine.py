@@ -296,6 +296,23 @@ def test_a_watch_that_stands_does_not_care_about_compaction(shell: Shell) -> Non
     assert shell.published[-1] == truth(shell.store)
 
 
+def test_a_list_that_is_under_way_is_not_begun_anew(shell: Shell) -> None:
+    """Whatever else calls for one: a list of 10,000 takes its time."""
+    shell.live().forget()
+    shell.now += 400
+    shell.tick()
+    assert Do.LIST in shell.jobs
+    shell.work_out(Do.LIST)
+    shell.fail(Do.WATCH, RevisionCompacted("gone"))
+    shell.now += 1
+    shell.tick()
+    assert len(shell.asks(Do.LIST)) == 1
+    shell.arrive(Do.LIST)
+    shell.settle()
+    assert shell.machine.phase is Phase.LIVE
+    assert len(shell.asks(Do.LIST)) == 1
+
+
 # ---- what can't be
 
 

@@ -278,6 +278,16 @@ def test_even_when_the_restored_registry_has_caught_up_the_next_list_tells_the_d
     assert shell.machine.records[A][0] == b"new"
 
 
+def test_the_same_value_at_the_same_revision_under_another_lease_is_told_apart(shell: Shell) -> None:
+    backup = copy.deepcopy(shell.store)
+    shell.store.put(A, b"same", lease=1)
+    shell.settle()
+    backup.put(A, b"same")  # without a lease: it is to be ignored
+    restored(shell, backup)
+    shell.run(400)
+    assert A not in shell.machine.records
+
+
 def test_a_wiped_registry_is_believed_to_be_empty(shell: Shell) -> None:
     restored(shell, MemoryStore())
     shell.run(5)

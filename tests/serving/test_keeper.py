@@ -8,7 +8,7 @@ import pytest
 
 from discoclient.model.errors import LeaseExpired, RegistryDenied, RegistryError
 from discoclient.registry.memory_store import MemoryStore
-from discoclient.serving.keeper import REPAIR_WINDOW, REPAIRS, RETRY_CAP, Step
+from discoclient.serving.keeper import REPAIR_WINDOW, REPAIRS, RETRY_CAP, RETRY_FIRST, Step
 from tests.serving.keeping import KEY, TTL, Keeping
 
 
@@ -341,3 +341,42 @@ def test_leaving_without_a_lease_asks_for_nothing() -> None:
     keeping.jobs.clear()
     keeping.leave()
     assert not keeping.jobs
+
+
+def test_a_renewal_may_grant_another_ttl_and_that_one_counts(kept: Keeping) -> None:
+    from discoclient.serving.keeper import Renewed
+
+    lease = kept.keeper.lease
+    assert lease is not None
+    kept.tell(Renewed(60.0, kept.now, lease.id))
+    assert kept.keeper.deadline == kept.now + 60
+    assert kept.keeper.wake_at is not None
+    assert 18 <= kept.keeper.wake_at - kept.now <= 22
+
+
+def test_whoever_was_registered_waits_a_denial_out(kept: Keeping) -> None:
+    """A role that was changed by mistake will be changed back."""
+    kept.now = kept.keeper.wake_at or 0
+    kept._tick()
+    kept.fail(Step.RENEW, RegistryDenied("no"))
+    assert kept.keeper.fatal is None
+    kept.want(b"v2")
+    kept.fail(Step.PUT, RegistryDenied("no"))
+    assert kept.keeper.fatal is None
+    kept.run(30)
+    assert held(kept.store) == (b"v2", kept.keeper.lease.id)  # type: ignore[union-attr]
+
+
+def test_after_a_long_trouble_that_is_over_the_first_pause_is_short_again() -> None:
+    longest = 0.0
+    for seed in range(50):
+        keeping = Keeping(seed=seed).registered()
+        keeping.is_down = True
+        keeping.run(120)
+        keeping.is_down = False
+        keeping.run(10)
+        assert keeping.keeper.is_registered
+        keeping.want(b"v2")
+        keeping.fail(Step.PUT)
+        longest = max(longest, keeping.keeper._timers[Step.PUT] - keeping.now)
+    assert longest <= RETRY_FIRST

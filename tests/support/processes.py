@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import signal
 import subprocess
@@ -88,6 +89,11 @@ class PythonProcess:
         is_wanted = wanted if callable(wanted) else lambda line: wanted in line
         found = self._lines.wait_for(is_wanted, start=self._read, timeout=timeout)
         if found is None:
+            if self._lines.is_at_end:
+                # Its output has ended, so it is ending: its last words are the ones that matter.
+                self._errors.join(timeout=1.0)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(1.0)
             how = "still running" if self.is_running else f"ended with {self._process.returncode}"
             raise AssertionError(
                 f"{self!r} ({how}) did not print {wanted!r} within {timeout:g} s\n"
@@ -202,6 +208,11 @@ class _Lines:
                 if self._is_at_end or left <= 0:
                     return None
                 self._changed.wait(left)
+
+    @property
+    def is_at_end(self) -> bool:
+        with self._changed:
+            return self._is_at_end
 
     def join(self, *, timeout: float) -> None:
         self._thread.join(timeout)

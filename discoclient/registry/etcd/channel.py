@@ -19,6 +19,8 @@ KEEPALIVE_TIME = 10.0
 """Seconds between HTTP/2 pings. etcd refuses them more often than every 5 s by default."""
 KEEPALIVE_TIMEOUT = 5.0
 """Seconds that the answer to a ping may take before the connection is given up."""
+KEEPALIVE_SPACING = 5.0
+"""Seconds between two pings at least, whatever made grpclib send one."""
 _WINDOW = 16 * 2**20
 
 
@@ -51,7 +53,7 @@ class MemberChannel(Channel):
             "_keepalive_time": KEEPALIVE_TIME,
             "_keepalive_timeout": KEEPALIVE_TIMEOUT,
             "_http2_max_pings_without_data": 0,
-            "_http2_min_sent_ping_interval_without_data": KEEPALIVE_TIMEOUT,
+            "_http2_min_sent_ping_interval_without_data": KEEPALIVE_SPACING,
         }
         config = Configuration(
             http2_connection_window_size=_WINDOW,

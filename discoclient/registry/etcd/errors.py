@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
@@ -19,7 +20,9 @@ __all__ = ["TokenRefused", "translate"]
 
 
 class TokenRefused(RegistryUnavailable):
-    """The member does not know our token (any more: a restart forgets them all). Log in again."""
+    """The member does not take our token (any more): it restarted, the token expired, or users or roles were changed
+    since it was given out. Log in again.
+    """
 
 
 def translate(error: BaseException, member: str) -> RegistryError:
@@ -31,6 +34,8 @@ def translate(error: BaseException, member: str) -> RegistryError:
     match error.status:
         case Status.UNAUTHENTICATED:
             return TokenRefused(text)
+        case Status.UNKNOWN | Status.INVALID_ARGUMENT if "auth" in message and "is old" in message:
+            return TokenRefused(text)  # a signed token (JWT) is of one revision of the users and roles
         case Status.OUT_OF_RANGE if "compacted" in message:
             return RevisionCompacted(text)
         case Status.NOT_FOUND if "lease" in message:
@@ -53,6 +58,10 @@ def translate(error: BaseException, member: str) -> RegistryError:
 def _describe(error: BaseException) -> str:
     if isinstance(error, GRPCError):
         return f"{error.message or 'no message'} ({error.status.name})"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not good: {error.verify_message} (ca= and server_name= say what is)"
+    if isinstance(error, ssl.SSLError) and "CERTIFICATE" in (error.reason or ""):
+        return f"it wants a client certificate that it knows (cert= and key=): {error.reason}"
     if isinstance(error, asyncio.TimeoutError):
         return "no answer in time"
     return str(error) or type(error).__name__

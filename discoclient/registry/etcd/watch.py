@@ -60,6 +60,8 @@ class WatchPump:
                 await stream.send_message(self._rpc.WatchRequest(create_request=self._create))
                 while (response := await stream.recv_message()) is not None:
                     ending = self._ending(response)
+                    if isinstance(ending, RegistryDenied) and await self._may_read():
+                        ending = TokenRefused(str(ending))
                     self._arrived.put_nowait(ending or response)
                     if ending is not None:
                         return
@@ -75,6 +77,20 @@ class WatchPump:
             if isinstance(error, TokenRefused):
                 self._members.forget_token()
         self._arrived.put_nowait(error)
+
+    async def _may_read(self) -> bool:
+        """Whether it was the token that was denied, and is renewed by now: a watch with an expired one, and nothing else,
+        lacks permission to many versions (etcd issue 12385).
+        """
+        watched = self._create
+        request = self._rpc.RangeRequest(
+            key=watched.key, range_end=watched.range_end, limit=1, keys_only=True, serializable=True
+        )
+        try:
+            await self._members.ask(self._member, "/etcdserverpb.KV/Range", request, self._rpc.RangeResponse)
+        except RegistryError:
+            return False
+        return True
 
     def _ending(self, response: Any) -> RegistryError | None:
         """Why etcd ends this watch with *response*, if it does. A refused watch is created and cancelled in one."""
