@@ -202,7 +202,10 @@ class Resolver:
             self.endpoints, left = reconcile(self.endpoints, snapshot, self._clock(), changed)
             self.snapshot = snapshot
             for slot in self._slots:
-                slot.view = build_view(snapshot, self.endpoints, slot.balancer, self._rng)
+                try:
+                    slot.view = build_view(snapshot, self.endpoints, slot.balancer, self._rng)
+                except Exception:  # a caller's balancer goes on with its old view, and the others with theirs
+                    logger.exception("%s: the balancer %r failed", self.service, slot.balancer)
         for endpoint in left:  # a pick from the old view that is not sent yet sees this, and picks again
             endpoint.retire()
         self.wake()

@@ -15,7 +15,7 @@ from ..balancing.endpoint import Ticket
 from ..calling.flow import End, Send
 from ..control.resolver import Resolver
 from ..model.outcome import Outcome, OutcomeKind
-from ..model.policy import OutlierPolicy, RetryPolicy
+from ..model.policy import OutlierPolicy, RetryPolicy, check_seconds
 from .async_pool import AsyncPool, AsyncWire
 from .attempts import Attempts, finalize, make_response
 from .home import Home, find_loop
@@ -82,7 +82,9 @@ class AsyncDiscoTransport(httpx.AsyncBaseTransport):
     async def wait_ready(self, timeout: float | None = None) -> None:
         """See `DiscoClient.wait_ready`."""
         route = self._router.route(self._router.service or "")
-        limit = route.settings.discovery_timeout if timeout is None else timeout
+        limit = route.settings.discovery_timeout
+        if timeout is not None:
+            limit = check_seconds("timeout", timeout, zero=True)
         if not await _wait(route.resolver, lambda: route.is_callable, limit):
             raise route.no_instances() if route.is_known else route.resolver.timed_out(limit)
 

@@ -13,7 +13,7 @@ from ..balancing.balancer import Balancer
 from ..balancing.endpoint import Ticket
 from ..calling.flow import End, Send
 from ..model.outcome import Outcome, OutcomeKind
-from ..model.policy import OutlierPolicy, RetryPolicy
+from ..model.policy import OutlierPolicy, RetryPolicy, check_seconds
 from .attempts import Attempts, finalize, make_response
 from .options import read_call
 from .router import Route, Router
@@ -83,7 +83,9 @@ class DiscoTransport(httpx.BaseTransport):
     def wait_ready(self, timeout: float | None = None) -> None:
         """See `DiscoClient.wait_ready`."""
         route = self._router.route(self._router.service or "")
-        limit = route.settings.discovery_timeout if timeout is None else timeout
+        limit = route.settings.discovery_timeout
+        if timeout is not None:
+            limit = check_seconds("timeout", timeout, zero=True)
         if not route.resolver.wait(lambda: route.is_callable, limit):
             raise route.no_instances() if route.is_known else route.resolver.timed_out(limit)
 

@@ -263,17 +263,12 @@ async def test_host_names_in_records_are_only_followed_where_that_was_asked_for(
                         await client.get()
 
 
-@pytest.mark.parametrize("balancer", ["peak_ewma", "least_request", "round_robin", "random"])
 @in_every_shell
-async def test_every_balancer_reaches_every_instance(shell: Shell, fleet: Fleet, balancer: str) -> None:
-    ports = {fleet.add().port for _ in range(3)}
-    async with shell.client(balancer=balancer) as client:
-        seen: set[int] = set()
-        for _ in range(200):
-            seen.add(await client.port())
-            if seen == ports:
-                break
-    assert seen == ports
+async def test_wait_ready_takes_a_number_of_seconds(shell: Shell, fleet: Fleet) -> None:
+    async with shell.client() as client:
+        for timeout in (-1, math.inf, math.nan, "5"):
+            with pytest.raises(ConfigError, match="timeout must be a number of seconds, 0 or more"):
+                await client.wait_ready(timeout)  # type: ignore[arg-type]
 
 
 def test_everything_public_can_be_imported_from_the_package() -> None:

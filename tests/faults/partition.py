@@ -39,7 +39,11 @@ class _PeerProxy(FaultProxy):
 
     async def _do_refuse(self, ids: frozenset[int]) -> None:
         self._refused = ids
-        await self._end(task for task, sender in self._senders.items() if sender in ids)
+        await self._end(task for task, sender in self._senders.items() if self._is_refused(sender))
+
+    def _is_refused(self, sender: int | None) -> bool:
+        # A connection that began with a health probe does not say whose it is, and carries Raft's messages later.
+        return sender in self._refused or (sender is None and bool(self._refused))
 
     async def _do_reset(self) -> None:
         await self._end(self._senders)
@@ -59,7 +63,7 @@ class _PeerProxy(FaultProxy):
             head = await reader.readuntil(b"\r\n\r\n")
             found = _SENDER.search(head)
             self._senders[task] = sender = int(found[1], 16) if found else None
-            if sender in self._refused or (sender is None and self._refused):
+            if self._is_refused(sender):
                 return
             reader._buffer[:0] = head  # type: ignore[attr-defined]  # as if it had not been read
             await super()._serve(reader, writer)

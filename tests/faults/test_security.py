@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import time
 import urllib.request
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -34,10 +35,12 @@ from discoclient.registry.etcd.members import Members
 from discoclient.registry.happenings import WatchSettings
 from discoclient.registry.keys import Keys
 from tests.conftest import ELECTION, HEARTBEAT
-from tests.faults.harness import FAST, Look, Unshuffled, look
+from tests.faults.harness import FAST, PROGRAMS, Look, Unshuffled, look
 from tests.faults.raw import Raw
 from tests.support.eventually import eventually
+from tests.support.processes import Processes
 from tests.support.proxy import FaultProxy
+from tests.support.servers import Exchange, Servers
 from tests.support.tls import Authority, cluster_tls
 
 ROOT = "root:of all"
@@ -167,6 +170,11 @@ def assert_sees(looking: Look, instance: Instance, *, within: float = 4.0) -> No
     eventually(lambda: instance.id in looking.ids, timeout=within, what=f"the caller sees {instance.id}")
 
 
+def why(looking: Look) -> str:
+    """What it would say now if nothing were known."""
+    return str(looking.resolver.timed_out(0))
+
+
 # ---- tokens
 
 
@@ -271,9 +279,12 @@ def refused(guard: Guarded, url: str) -> str:
 
 def unknown(url: str) -> str:
     """Why nothing is known of a service."""
-    with fresh_hub(settings=FAST), DiscoClient("experiment", registry=url, discovery_timeout=0.5) as client:
-        with pytest.raises(DiscoveryTimeout) as told:
-            client.get("/")
+    with (
+        fresh_hub(settings=FAST),
+        DiscoClient("experiment", registry=url, discovery_timeout=0.5) as client,
+        pytest.raises(DiscoveryTimeout) as told,
+    ):
+        client.get("/")
     assert isinstance(told.value.__cause__, RegistryDenied)
     return str(told.value)
 
@@ -328,8 +339,7 @@ def test_a_permission_that_is_taken_away_and_given_back_costs_a_caller_nothing_i
         try:
             before = guard.asked("Watch")
             proxy.reset()
-            denied = lambda: "permission denied" in str(looking.resolver.timed_out(0))
-            eventually(denied, what="it is denied")
+            eventually(lambda: "permission denied" in why(looking), what="it is denied")
             eventually(lambda: guard.asked("Watch") - before >= 3, what="it tries again")
             assert looking.ids == {instance.id}
             assert looking.resolver.phase == "suspect"
@@ -454,7 +464,7 @@ def test_a_certificate_that_is_not_taken_is_said_to_be_that(
     sealed: Sealed, address: Callable[[Sealed], str], reason: str
 ) -> None:
     with look(address(sealed)) as looking:
-        eventually(lambda: reason in str(looking.resolver.timed_out(0)), what="it says why")
+        eventually(lambda: reason in why(looking), what="it says why")
         assert looking.resolver.snapshot is None
 
 
@@ -542,4 +552,62 @@ def test_a_member_behind_tls_that_freezes_is_found_out_long_before_tls_itself_do
                     what="it renews",
                 )
                 assert raw.instance("renewing", registration.instance.id) == before
-            frozen.resume()
+                frozen.resume()
+
+
+# ---- secrets
+
+SECRET = "C4n4ry"
+"""In every secret of the scenario, in a part of it that needs no encoding."""
+TOKEN = re.compile(r"\b[A-Za-z]{16}\.[0-9]+\b")
+"""What etcd gives for a password."""
+
+
+async def answer_by_path(exchange: Exchange) -> None:
+    await exchange.body()
+    match exchange.seen.target:
+        case "/redirect":
+            await exchange.reply(
+                302, headers={"location": f"http://127.0.0.1:{exchange.server.port}/elsewhere"}
+            )
+        case "/close":
+            exchange.close()
+        case _:
+            await exchange.reply(200, b"well", {"set-cookie": "harmless=1"})
+
+
+def test_no_secret_is_told_whatever_is_asked_and_whatever_fails(guard: Guarded, processes: Processes) -> None:
+    password, wrong = f"{SECRET}/p@ss:w0rd", f"{SECRET}&nd=wr0ng"
+    guard.ctl("user", "add", f"user:{password}")
+    guard.ctl("user", "grant-role", "user", "writer")
+    with Servers() as servers:
+        guard.add(port=servers.start(answer_by_path).port)
+        env = {
+            "DISCO_REGISTRY": guard.url("user", quote(password, safe="")),
+            "WRONG_REGISTRY": guard.url("user", quote(wrong, safe="")),
+            "HEADER": f"Bearer {SECRET}-authorization",
+            "DISCO_LOG": "debug",
+            "PYTHONASYNCIODEBUG": "1",
+        }
+        program, control = (
+            processes.python(PROGRAMS / "telling.py", *flags, env=env) for flags in ([], ["--control"])
+        )
+        told, told_by_control = ((it.wait(timeout=50), it.output + it.errors)[1] for it in (program, control))
+    assert "done" in program.output, program.errors
+    assert len(told.splitlines()) > 1000, "much is said"
+    for what in (
+        "DEBUG:discoclient",
+        "DEBUG:httpcore",
+        "DEBUG:asyncio",
+        "RegistryDenied",
+        "DiscoveryTimeout",
+        "ConfigError",
+    ):
+        assert what in told
+    for user_and_password in (f"user:{password}", f"user:{wrong}", password, wrong):
+        assert base64.b64encode(user_and_password.encode()).decode().rstrip("=") not in told
+    assert not [line for line in told.splitlines() if SECRET in line or TOKEN.search(line)]
+    # Negative control: a careless program, and hpack's own words.
+    assert quote(password, safe="") in told_by_control
+    assert f"{SECRET}-authorization" in told_by_control
+    assert TOKEN.search(told_by_control)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from typing import Any
 
@@ -21,6 +22,10 @@ KEEPALIVE_TIMEOUT = 5.0
 """Seconds that the answer to a ping may take before the connection is given up."""
 KEEPALIVE_SPACING = 5.0
 """Seconds between two pings at least, whatever made grpclib send one."""
+# At DEBUG, hpack logs the headers that it encodes, and with them the token of our user.
+if logging.getLogger("hpack").level == logging.NOTSET:
+    logging.getLogger("hpack").setLevel(logging.INFO)
+
 _WINDOW = 16 * 2**20
 
 
@@ -62,13 +67,25 @@ class MemberChannel(Channel):
             **private,
         )
         super().__init__(host, port, ssl=context, config=config)
+        self._transport: asyncio.BaseTransport | None = None
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Close at once. A peer behind TLS is not waited for: by then the loop may have ended."""
+        self._is_closed = True
+        super().close()
+        if isinstance(self._transport, asyncio.WriteTransport):
+            self._transport.abort()
+        self._transport = None
 
     async def _create_connection(self) -> H2Protocol:
         loop = asyncio.get_running_loop()
         if self._ssl is None:
-            _, protocol = await loop.create_connection(self._protocol_factory, self._host, self._port)
+            self._transport, protocol = await loop.create_connection(
+                self._protocol_factory, self._host, self._port
+            )
         else:
-            _, protocol = await loop.create_connection(
+            self._transport, protocol = await loop.create_connection(
                 self._protocol_factory,
                 self._host,
                 self._port,
@@ -76,4 +93,7 @@ class MemberChannel(Channel):
                 server_hostname=self._config.ssl_target_name_override,
                 ssl_shutdown_timeout=1.0,
             )
+        if self._is_closed:  # while it was connecting: nobody else will close what there is now
+            self._transport.abort()
+            raise ConnectionAbortedError("the channel was closed")
         return protocol

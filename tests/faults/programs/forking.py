@@ -1,7 +1,7 @@
 """A program that is registered, calls and watches, and then forks children that go on with what they inherited.
 
-It prints "ready ID" when all of it is in use, forks at SIGUSR1, prints "forked CHILD" in each child and "ended CHILD
-CODE" in the parent, and ends in order at the next SIGUSR1. Who sees what is "sees WHO ID"; WHO is "parent" or the number of a child.
+It prints "ready ID" when all of it is in use, forks at SIGUSR1, prints "forked CHILD" in each child and "ended CHILD CODE" in
+the parent, and ends in order at the next SIGUSR1. Who sees what is "sees WHO ID"; WHO is "parent" or the number of a child.
 """
 
 from __future__ import annotations
@@ -111,8 +111,10 @@ class Program:
             if not pid:
                 self.take_away_in_the_child()
                 is_well = self.wait_for_news(number)
+                if not is_well:
+                    sys.exit(3)
                 say("registered", number, register("child", 9, host="127.0.0.1", ttl=60).instance.id)
-                sys.exit(0 if is_well else 3)
+                sys.exit(0)
             pids.append(pid)
         self.reap(pids)
 
