@@ -29,6 +29,7 @@ AIMS = {
         ("peak_ewma, 100 endpoints", 3.0),
         ("peak_ewma, 10,000 endpoints", 3.0),
         ("peak_ewma, 10,000 endpoints to 3", 1.5),
+        ("peak_ewma, a retry, 10,000 endpoints to 3", 1.5),
         ("least_request, 10,000 endpoints to 3", 1.5),
         ("round_robin, 10,000 endpoints to 3", 1.5),
         ("random, 10,000 endpoints to 3", 1.5),

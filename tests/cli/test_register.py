@@ -150,11 +150,11 @@ def test_a_port_that_refuses_makes_it_unready_and_leaves_it_registered(
     )  # fmt: skip
     registered.wait_for_line("registered experiment ", timeout=SLOW)
     (entry,) = records.entries("experiment")
-    assert records.states("experiment") == [State.READY]
+    eventually(lambda: records.states("experiment") == [State.READY], timeout=SLOW)
     web.close()
     line = registered.wait_for_line("unready", timeout=SLOW)
     assert line == f"unready: no connection to 127.0.0.1:{web.port}: connection refused"
-    assert records.states("experiment") == [State.UNREADY]
+    eventually(lambda: records.states("experiment") == [State.UNREADY], timeout=SLOW)
 
     registered.signal(signal.SIGINT)
     eventually(lambda: records.states("experiment") == [State.DRAINING], timeout=SLOW)

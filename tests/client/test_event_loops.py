@@ -12,6 +12,7 @@ import warnings
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import anyio
 import pytest
 import trio
 from blockbuster import BlockingError, blockbuster_ctx
@@ -20,7 +21,7 @@ from discoclient import AsyncDiscoClient, NoInstances
 from discoclient.control.hub import hub
 from tests.client.fleet import Fleet
 from tests.support.eventually import eventually, eventually_async
-from tests.support.servers import answer, stream
+from tests.support.servers import HttpServer, answer, stream
 
 RUNNERS = pytest.mark.parametrize("run", [asyncio.run, trio.run], ids=["asyncio", "trio"])
 
@@ -72,25 +73,30 @@ def test_the_end_of_the_loop_closes_what_a_client_left_open(fleet: Fleet, run: C
 
 
 @RUNNERS
-def test_an_instance_that_leaves_as_the_loop_ends_does_no_harm(fleet: Fleet, run: Callable[..., Any]) -> None:
-    """Its connections are to be closed in a loop that takes no new tasks any more."""
-    server = fleet.add(answer(b"ok"), http_keepalive=600)
+def test_instances_that_leave_as_the_loop_ends_do_no_harm(fleet: Fleet, run: Callable[..., Any]) -> None:
+    """Their connections are to be closed in a loop that takes no new tasks any more."""
+    servers = [
+        fleet.add(answer(b"ok"), service=f"service{number}", http_keepalive=600) for number in range(6)
+    ]
+    held: list[Any] = []
 
-    async def leave() -> AsyncIterator[None]:
+    async def leave(server: HttpServer) -> AsyncIterator[None]:
         try:
             yield
         finally:
-            fleet.drain(server)  # while the loop's generators are closed, after its last task
+            # The loop's generators are closed after its last task, some of them before the client's own, some after it.
+            fleet.drain(server)
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.02)
 
     async def main() -> None:
-        client = AsyncDiscoClient("experiment")
-        await client.get("/")
-        held.append(leave())
-        await anext(held[0])
+        for number, server in enumerate(servers):
+            await AsyncDiscoClient(f"service{number}").get("/")
+            held.append(leave(server))
+            await anext(held[-1])
 
-    held: list[Any] = []
     start(run, main)
-    eventually(lambda: server.connections == 0)
+    eventually(lambda: sum(server.connections for server in servers) == 0)
 
 
 @RUNNERS

@@ -136,7 +136,7 @@ def test_a_registry_that_is_down_is_out_of_reach_for_everybody(registry: TestReg
     registry.set_down(False)
     registry.add("experiment", port=80)
     with connect(discovery_timeout=20.0) as handle:
-        assert len(handle.instances("experiment")) == 1
+        eventually(lambda: len(handle.instances("experiment")) == 1, timeout=20.0)
 
 
 def test_registrations_go_there_by_default(registry: TestRegistry, servers: Servers) -> None:
