@@ -3,42 +3,55 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import StrEnum
 
 __all__ = ["Outcome", "OutcomeKind"]
 
+UNAVAILABLE = frozenset({502, 503, 504})
+"""Statuses by which a server, or a gateway before it, says that it can't serve (RFC 9110, 15.6.3 to 15.6.5)."""
 
-class OutcomeKind(Enum):
+
+class OutcomeKind(StrEnum):
     """How an attempt ended, as far as the decision about the next one needs to know."""
 
-    RESPONSE = auto()
+    RESPONSE = "response"
     """Response headers arrived, whatever the status."""
-    NOT_SENT = auto()
+    NOT_SENT = "not_sent"
     """No byte of the request left: refused, unreachable, connect timeout, TLS handshake."""
-    NO_ANSWER = auto()
+    STALE = "stale"
+    """A connection that had been used before was closed ahead of the first byte of the answer: the server's keep-alive ended,
+    most likely, just when we wrote."""
+    NO_ANSWER = "no_answer"
     """The request may have reached the instance, and no response came."""
-    LOCAL = auto()
-    """Our own side failed (a bad request, a body that raised): no instance is to blame, and trying again won't help."""
+    MISDIRECTED = "misdirected"
+    """Somebody else listens there now, and said so before anything was done (421 with its own ``X-Disco-Instance``)."""
+    LOCAL = "local"
+    """Our own side failed (a bad request, a body that raised, no free connection): no instance is to blame."""
+    EXPIRED = "expired"
+    """The call's deadline passed during the attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """``latency`` is in seconds, from the start of the attempt to the response headers or to the failure.
 
-    ``is_warm`` is false if the connection was made for it: then the latency is not the instance's alone.
+    ``is_warm`` is false if the connection was made for it: then the latency is not the instance's alone. ``retry_after`` is
+    what the response asked for, in seconds. ``error`` is the name of the exception's class.
     """
 
     kind: OutcomeKind
     latency: float
     status: int = 0
     is_warm: bool = True
+    retry_after: float | None = None
+    error: str | None = None
 
     @property
     def is_failure(self) -> bool:
         """Whether the instance is to blame: it did not answer, or says that it can't serve (502, 503, 504)."""
         if self.kind is OutcomeKind.RESPONSE:
-            return self.status in (502, 503, 504)
-        return self.kind is not OutcomeKind.LOCAL
+            return self.status in UNAVAILABLE
+        return self.kind is not OutcomeKind.LOCAL and self.kind is not OutcomeKind.STALE
 
     @property
     def is_connect_failure(self) -> bool:
