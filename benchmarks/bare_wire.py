@@ -16,6 +16,7 @@ from discoclient.balancing.endpoint import Endpoint
 from discoclient.model.instance import Instance
 from discoclient.transport.async_pool import AsyncPool, AsyncWire
 from discoclient.transport.home import find_loop
+from discoclient.transport.link import AsyncConnection, SyncConnection
 from discoclient.transport.sync_pool import SyncPool, SyncWire
 from discoclient.transport.wire import WireOptions, wire_errors
 
@@ -43,7 +44,9 @@ class BareWire(httpx.BaseTransport):
         pool = self._pool
         connection = pool.take(request.extensions["timeout"].get("pool"))
         try:
-            answer = connection.handle_request(pool.origin.aim(request, request.extensions))
+            answer = connection.handle_request(
+                pool.origin.aim(request, request.headers.raw, request.extensions)
+            )
         except BaseException:
             pool.give(connection)
             raise
@@ -54,7 +57,7 @@ class BareWire(httpx.BaseTransport):
 
 
 class _Stream(httpx.SyncByteStream):
-    def __init__(self, stream: Any, connection: httpcore.HTTPConnection, pool: SyncPool) -> None:
+    def __init__(self, stream: Any, connection: SyncConnection, pool: SyncPool) -> None:
         self._stream = stream
         self._connection = connection
         self._pool = pool
@@ -80,7 +83,9 @@ class AsyncBareWire(httpx.AsyncBaseTransport):
             pool = self._pool = AsyncWire(WireOptions()).pool(find_loop(), self._endpoint)
         connection = await pool.take(request.extensions["timeout"].get("pool"))
         try:
-            answer = await connection.handle_async_request(pool.origin.aim(request, request.extensions))
+            answer = await connection.handle_async_request(
+                pool.origin.aim(request, request.headers.raw, request.extensions)
+            )
         except BaseException:
             await pool.give(connection)
             raise
@@ -92,7 +97,7 @@ class AsyncBareWire(httpx.AsyncBaseTransport):
 
 
 class _AsyncStream(httpx.AsyncByteStream):
-    def __init__(self, stream: Any, connection: httpcore.AsyncHTTPConnection, pool: AsyncPool) -> None:
+    def __init__(self, stream: Any, connection: AsyncConnection, pool: AsyncPool) -> None:
         self._stream = stream
         self._connection = connection
         self._pool = pool

@@ -5,6 +5,7 @@ Services register themselves under a lease (`register`); callers write ``DiscoCl
 
 from .balancing.balancer import Balancer
 from .balancing.endpoint import Endpoint
+from .balancing.explanation import Candidate, Explanation
 from .balancing.picker import Picker
 from .client import AsyncDiscoClient, DiscoClient
 from .control.handle import RegistryHandle, connect
@@ -20,9 +21,18 @@ from .model.errors import (
     RegistryUnavailable,
     RevisionCompacted,
     RoutingError,
+    Throttled,
 )
+from .model.events import Event, Hook
 from .model.instance import Instance, State
-from .model.policy import OutlierPolicy, RetryPolicy
+from .model.policy import (
+    HedgePolicy,
+    OutlierPolicy,
+    RecoveryPolicy,
+    RetryPolicy,
+    SlowStartPolicy,
+    ThrottlePolicy,
+)
 from .model.snapshot import Snapshot
 from .serving.registration import AsyncRegistration, Registration, aregister, register
 from .transport.async_transport import AsyncDiscoTransport
@@ -36,6 +46,7 @@ __all__ = [
     "AsyncDiscoTransport",
     "AsyncRegistration",
     "Balancer",
+    "Candidate",
     "ConfigError",
     "DeadlineExceeded",
     "DiscoClient",
@@ -44,11 +55,16 @@ __all__ = [
     "DiscoTransport",
     "DiscoveryTimeout",
     "Endpoint",
+    "Event",
+    "Explanation",
+    "HedgePolicy",
+    "Hook",
     "Instance",
     "LeaseExpired",
     "NoInstances",
     "OutlierPolicy",
     "Picker",
+    "RecoveryPolicy",
     "Registration",
     "RegistryDenied",
     "RegistryError",
@@ -58,8 +74,11 @@ __all__ = [
     "RevisionCompacted",
     "Routed",
     "RoutingError",
+    "SlowStartPolicy",
     "Snapshot",
     "State",
+    "ThrottlePolicy",
+    "Throttled",
     "aregister",
     "connect",
     "register",

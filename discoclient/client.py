@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
 
 from .balancing.balancer import Balancer
+from .balancing.explanation import Explanation
 from .model.errors import ConfigError
+from .model.events import Hook
 from .model.instance import check_service
-from .model.policy import OutlierPolicy, RetryPolicy
+from .model.policy import (
+    HedgePolicy,
+    OutlierPolicy,
+    RecoveryPolicy,
+    RetryPolicy,
+    SlowStartPolicy,
+    ThrottlePolicy,
+)
 from .transport.async_transport import AsyncDiscoTransport
 from .transport.outside import AsyncOutside, Outside
 from .transport.sync_transport import DiscoTransport
@@ -32,9 +42,23 @@ class DiscoClient(httpx.Client):
     Args:
         service: its name.
         registry: the registry's URL. Default: ``$DISCO_REGISTRY``, else ``etcd://127.0.0.1:2379``.
-        balancer: ``peak_ewma`` (default), ``least_request``, ``round_robin``, ``random``, or a `Balancer`.
-        retry: what is tried again, and how often.
+        balancer: ``peak_ewma`` (default), ``least_request``, ``round_robin``, ``random``, ``weighted_round_robin``, ``rendezvous``
+            (with a ``hash_key`` per request), or a `Balancer`.
+        retry: how often is tried again what may be (`calling.retries` has the table).
         outlier: when an instance that keeps failing is left alone.
+        hedge: send a request that is late to a second instance too. Default: no.
+        throttle: refuse here what the service would refuse there. Default: no.
+        recovery: after an outage, let through what the instances that are back can carry. Default: no.
+        slow_start: how a newcomer gets its share: from 10 % to all of it in 10 s, unless most are new.
+        zone: where this process runs: instances there are preferred, as far as their capacity goes. Default: ``$DISCO_ZONE``; ``""``:
+            zones don't matter.
+        versions: shares of the requests by version, for a canary: ``{"2.4.1": 0.05}``. The other versions get the rest.
+        subset: how many of the instances this process uses, if there are more. Default: all.
+        vanish_grace: seconds that instances which vanished from the registry together, without draining, are kept as a last
+            resort. Default 30, twice the default ttl; 0: not at all.
+        deadline: seconds that a call may take: all attempts, the waits, and the body. Default: no limit but httpx's timeouts.
+        last_known: a folder in which to keep what is known of the service, for a start while the registry is away. Default: none.
+        hooks: objects that get every event (`Hook`).
         host_header: the ``Host`` header, in place of the service's name.
         server_name: the name that a TLS certificate of an ``https`` instance must be for. Default: the service's name.
         discovery_timeout: seconds that a call may wait for the first knowledge of the service. Default 5.
@@ -58,6 +82,17 @@ class DiscoClient(httpx.Client):
         balancer: str | Balancer = "peak_ewma",
         retry: RetryPolicy = RetryPolicy(),
         outlier: OutlierPolicy = OutlierPolicy(),
+        hedge: HedgePolicy | None = None,
+        throttle: ThrottlePolicy | None = None,
+        recovery: RecoveryPolicy | None = None,
+        slow_start: SlowStartPolicy = SlowStartPolicy(),
+        zone: str | None = None,
+        versions: Mapping[str, float] | None = None,
+        subset: int | None = None,
+        vanish_grace: float = 30.0,
+        deadline: float | None = None,
+        last_known: str | os.PathLike[str] | None = None,
+        hooks: Sequence[Hook] = (),
         host_header: str | None = None,
         server_name: str | None = None,
         discovery_timeout: float = 5.0,
@@ -74,6 +109,17 @@ class DiscoClient(httpx.Client):
             balancer=balancer,
             retry=retry,
             outlier=outlier,
+            hedge=hedge,
+            throttle=throttle,
+            recovery=recovery,
+            slow_start=slow_start,
+            zone=zone,
+            versions=versions,
+            subset=subset,
+            vanish_grace=vanish_grace,
+            deadline=deadline,
+            last_known=last_known,
+            hooks=hooks,
             host_header=host_header,
             server_name=server_name,
             discovery_timeout=discovery_timeout,
@@ -99,6 +145,17 @@ class DiscoClient(httpx.Client):
         """
         self._disco.wait_ready(timeout)
 
+    def explain(self) -> Explanation:
+        """What would be chosen from now, and why: every instance with its state, cost and ejection. ``print`` it, or read its fields.
+
+        Raises `DiscoveryTimeout` as a request would.
+        """
+        return self._disco.explain()
+
+    def stats(self) -> dict[str, int]:
+        """What the calls to the service have come to, in this process: counts by name, from the clients with equal policies."""
+        return self._disco.stats()
+
 
 class AsyncDiscoClient(httpx.AsyncClient):
     """An `httpx.AsyncClient` for one service, on asyncio and on trio. Everything said of `DiscoClient` holds."""
@@ -111,6 +168,17 @@ class AsyncDiscoClient(httpx.AsyncClient):
         balancer: str | Balancer = "peak_ewma",
         retry: RetryPolicy = RetryPolicy(),
         outlier: OutlierPolicy = OutlierPolicy(),
+        hedge: HedgePolicy | None = None,
+        throttle: ThrottlePolicy | None = None,
+        recovery: RecoveryPolicy | None = None,
+        slow_start: SlowStartPolicy = SlowStartPolicy(),
+        zone: str | None = None,
+        versions: Mapping[str, float] | None = None,
+        subset: int | None = None,
+        vanish_grace: float = 30.0,
+        deadline: float | None = None,
+        last_known: str | os.PathLike[str] | None = None,
+        hooks: Sequence[Hook] = (),
         host_header: str | None = None,
         server_name: str | None = None,
         discovery_timeout: float = 5.0,
@@ -127,6 +195,17 @@ class AsyncDiscoClient(httpx.AsyncClient):
             balancer=balancer,
             retry=retry,
             outlier=outlier,
+            hedge=hedge,
+            throttle=throttle,
+            recovery=recovery,
+            slow_start=slow_start,
+            zone=zone,
+            versions=versions,
+            subset=subset,
+            vanish_grace=vanish_grace,
+            deadline=deadline,
+            last_known=last_known,
+            hooks=hooks,
             host_header=host_header,
             server_name=server_name,
             discovery_timeout=discovery_timeout,
@@ -143,6 +222,14 @@ class AsyncDiscoClient(httpx.AsyncClient):
     async def wait_ready(self, timeout: float | None = None) -> None:
         """As `DiscoClient.wait_ready`."""
         await self._disco.wait_ready(timeout)
+
+    async def explain(self) -> Explanation:
+        """As `DiscoClient.explain`."""
+        return await self._disco.explain()
+
+    def stats(self) -> dict[str, int]:
+        """As `DiscoClient.stats`."""
+        return self._disco.stats()
 
 
 def _base_url(service: str, path: str) -> str:

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from random import Random
 from typing import Protocol, runtime_checkable
 
 from ..model.errors import ConfigError
 from .endpoint import Endpoint
-from .picker import Picker, RandomPicker, RoundRobinPicker, TwoChoicesPicker
+from .picker import Picker, RandomPicker, TwoChoicesPicker
+from .rendezvous import RendezvousPicker
+from .round_robin import RoundRobinPicker
+from .weights import Candidates, WeightClasses
 
-__all__ = ["BALANCERS", "Balancer", "LeastRequest", "PeakEwma", "RandomChoice", "RoundRobin", "find_balancer"]
+__all__ = [
+    "BALANCERS",
+    "Balancer",
+    "LeastRequest",
+    "PeakEwma",
+    "RandomChoice",
+    "Rendezvous",
+    "RoundRobin",
+    "find_balancer",
+]
 
 
 @runtime_checkable
 class Balancer(Protocol):
     """How to choose. Write your own by giving this one method; pass the object as ``balancer=``."""
 
-    def picker(self, endpoints: Sequence[Endpoint], rng: Random) -> Picker:
-        """A picker over *endpoints*, all of them callable. What has to last longer stands in the endpoints."""
+    def picker(self, endpoints: Candidates, rng: Random) -> Picker:
+        """A picker over *endpoints*, all of them callable. What has to last longer stands in the endpoints.
+
+        They are a tuple; its attribute ``weights`` has what each is to get just now, which is less for a newcomer.
+        """
 
 
 class PeakEwma:
@@ -27,29 +42,36 @@ class PeakEwma:
     Finagle's ``PeakEwma``, with a comparison that allows for noise (`TwoChoicesPicker`); failures count as slow.
     """
 
-    def picker(self, endpoints: Sequence[Endpoint], rng: Random) -> Picker:
-        return TwoChoicesPicker(endpoints, Endpoint.cost, rng, is_noisy=True)
+    def picker(self, endpoints: Candidates, rng: Random) -> Picker:
+        return TwoChoicesPicker(WeightClasses(endpoints), Endpoint.cost, rng, is_noisy=True)
 
 
 class LeastRequest:
     """The one of two with fewer requests in flight (Envoy's ``least_request`` with 2 choices)."""
 
-    def picker(self, endpoints: Sequence[Endpoint], rng: Random) -> Picker:
-        return TwoChoicesPicker(endpoints, _in_flight, rng)
+    def picker(self, endpoints: Candidates, rng: Random) -> Picker:
+        return TwoChoicesPicker(WeightClasses(endpoints), _in_flight, rng)
 
 
 class RoundRobin:
-    """One after the other, whatever their weight and load."""
+    """One after the other, evenly spaced, each as often as its weight says, whatever its load (gRPC's static stride)."""
 
-    def picker(self, endpoints: Sequence[Endpoint], rng: Random) -> Picker:
+    def picker(self, endpoints: Candidates, rng: Random) -> Picker:
         return RoundRobinPicker(endpoints, rng)
 
 
 class RandomChoice:
     """Any, in proportion to the weights."""
 
-    def picker(self, endpoints: Sequence[Endpoint], rng: Random) -> Picker:
-        return RandomPicker(endpoints, rng)
+    def picker(self, endpoints: Candidates, rng: Random) -> Picker:
+        return RandomPicker(WeightClasses(endpoints), rng)
+
+
+class Rendezvous:
+    """Requests with equal ``hash_key`` go to the same instance, unless it has far more to do than the others."""
+
+    def picker(self, endpoints: Candidates, rng: Random) -> Picker:
+        return RendezvousPicker(WeightClasses(endpoints), rng)
 
 
 def _in_flight(endpoint: Endpoint, now: float) -> float:
@@ -61,6 +83,9 @@ BALANCERS: dict[str, Callable[[], Balancer]] = {
     "least_request": LeastRequest,
     "round_robin": RoundRobin,
     "random": RandomChoice,
+    # Weights count in round robin too: the name is for those who look for it.
+    "weighted_round_robin": RoundRobin,
+    "rendezvous": Rendezvous,
 }
 
 

@@ -16,6 +16,7 @@ from threading import RLock
 from ..model.instance import Instance, State
 from ..model.outcome import Outcome
 from ..model.policy import OutlierPolicy
+from .accrual import Accrual, Verdict
 
 __all__ = ["Endpoint", "Rank", "Ticket"]
 
@@ -31,9 +32,13 @@ class Rank(IntEnum):
     """Which endpoints are called before which."""
 
     FIRST = 0
-    LAST_RESORT = 1
-    """Unready, or with a weight of 0: only if nothing else is left."""
-    NEVER = 2
+    UNWEIGHTED = 1
+    """Ready, with a weight of 0: only if no other is ready."""
+    UNREADY = 2
+    """Alive, and not well: only if nothing is ready."""
+    HELD = 3
+    """Vanished from the registry with many others: only if nothing else is left."""
+    NEVER = 4
     """Draining."""
 
 
@@ -41,30 +46,40 @@ class Endpoint:
     """Load, health and requests of one instance. Safe to use from many threads; a lock is held for single assignments."""
 
     __slots__ = (
-        "_ejected_until",
-        "_ejections",
+        "_accrual",
         "_ewma",
-        "_failures",
-        "_is_probing",
         "_lock",
         "_on_retire",
         "_stamp",
         "address",
+        "expectation",
+        "failures",
         "first_seen",
         "id",
         "in_flight",
         "instance",
+        "is_held",
         "is_retired",
         "rank",
+        "requests",
         "weight",
     )
 
-    def __init__(self, instance: Instance, *, now: float, latency: float = 0.0) -> None:
+    def __init__(
+        self, instance: Instance, *, now: float, latency: float = 0.0, memory: Endpoint | None = None
+    ) -> None:
+        """*latency*: what it is taken for until it has answered. *memory*: the same instance as we knew it before it left."""
         self._read(instance)
         self.id = instance.id
         self.address = (instance.scheme, instance.host, instance.port)
+        self.expectation = f"{instance.service}/{instance.id}".encode()
+        """Whom a request to it is meant for, as ``X-Disco-Expect`` says it."""
         self.first_seen = now
         self.in_flight = 0
+        self.requests = 0
+        self.failures = 0
+        self.is_held = False
+        """It vanished from the registry, and is kept as a last resort: the first refused connection ends that."""
         self.is_retired = self.rank is Rank.NEVER
         """It gets no new request: it drains, or has left."""
         # Reentrant, because the garbage collector may close a forgotten response's ticket while its thread holds the lock.
@@ -72,10 +87,10 @@ class Endpoint:
         self._on_retire: list[Callable[[], None]] = []
         self._ewma = latency
         self._stamp = now
-        self._failures = 0
-        self._ejections = 0
-        self._ejected_until = 0.0
-        self._is_probing = False
+        self._accrual = Accrual()
+        if memory is not None:
+            self.first_seen = memory.first_seen
+            self._ewma, self._stamp, self._accrual = memory._ewma, memory._stamp, memory._accrual.copy()
 
     def __repr__(self) -> str:
         retired = ", retired" if self.is_retired else ""
@@ -98,8 +113,10 @@ class Endpoint:
         ticket = Ticket(self)
         with self._lock:
             self.in_flight += 1
-            if self._ejections and not self._is_probing and now >= self._ejected_until:
-                self._is_probing = ticket.is_probe = True
+            self.requests += 1
+            accrual = self._accrual
+            if accrual.ejections and not accrual.is_probing and now >= accrual.until:
+                accrual.is_probing = ticket.is_probe = True
         return ticket
 
     def finish(self, ticket: Ticket) -> None:
@@ -109,7 +126,21 @@ class Endpoint:
                 ticket.is_open = False
                 self.in_flight -= 1
                 if ticket.is_probe:
-                    self._is_probing = False
+                    self._accrual.is_probing = False
+
+    def learn(
+        self,
+        ticket: Ticket,
+        outcome: Outcome,
+        now: float,
+        policy: OutlierPolicy,
+        veto: Callable[[Endpoint], str | None],
+        rng: Random,
+    ) -> Verdict | None:
+        """`observe` and `judge` in one, as an attempt ends."""
+        with self._lock:
+            self._observe(outcome, now, outcome.is_failure)
+            return self._judge(ticket, outcome, now, policy, veto, rng)
 
     def observe(self, outcome: Outcome, now: float) -> None:
         """Learn the latency of an attempt. A failure never lowers the cost, and counts for `FAILURE_LATENCY` at least.
@@ -119,24 +150,39 @@ class Endpoint:
         last one, for there are instances that close every connection, and nothing else would be known of them.
         """
         with self._lock:
-            current = self.latency(now)
-            latency = outcome.latency
-            if outcome.is_failure:
-                latency = max(latency, 2 * self._ewma, FAILURE_LATENCY)
-            if latency > current and (outcome.is_warm or outcome.is_failure):
-                self._ewma = min(latency, MAX_LATENCY)
-            else:
-                weight = math.exp((self._stamp - now) / DECAY)
-                self._ewma = min(current + latency * (1.0 - weight), MAX_LATENCY)
-            self._stamp = now
+            self._observe(outcome, now, outcome.is_failure)
+
+    def _observe(self, outcome: Outcome, now: float, is_failure: bool) -> None:
+        latency = outcome.latency
+        if is_failure:
+            self.failures += 1
+            latency = max(latency, 2 * self._ewma, FAILURE_LATENCY)
+        weight = math.exp((self._stamp - now) / DECAY)
+        current = self._ewma * weight
+        if latency <= current or not (outcome.is_warm or is_failure):
+            latency = current + latency * (1.0 - weight)
+        self._ewma = min(MAX_LATENCY, latency)
+        self._stamp = now
+
+    def outlast(self, seconds: float, now: float) -> None:
+        """Learn from a request that was given up after *seconds*, without a verdict: it takes at least that long."""
+        with self._lock:
+            if seconds > self.latency(now):
+                self._ewma, self._stamp = min(seconds, MAX_LATENCY), now
 
     # ---- outlier detection
 
     def is_ejected(self, now: float) -> bool:
         """Whether it is to be left alone now. After its time is over it is on probation: one request at a time."""
-        if not self._ejections:
+        accrual = self._accrual
+        if not accrual.ejections:
             return False
-        return now < self._ejected_until or self._is_probing
+        return now < accrual.until or accrual.is_probing
+
+    @property
+    def accrual(self) -> Accrual:
+        """What speaks for and against it, to look at."""
+        return self._accrual
 
     def judge(
         self,
@@ -144,31 +190,32 @@ class Endpoint:
         outcome: Outcome,
         now: float,
         policy: OutlierPolicy,
-        may_eject: Callable[[], bool],
+        veto: Callable[[Endpoint], str | None],
         rng: Random,
-    ) -> bool:
-        """Count an attempt for or against the endpoint; True if it is ejected for that.
+    ) -> Verdict | None:
+        """Count an attempt for or against the endpoint; the verdict, where there is one.
 
-        *may_eject* is asked whether one more may be ejected (`OutlierPolicy.max_ejected`) only when it comes to that.
+        *veto* is asked why it must not be ejected (`OutlierPolicy.max_ejected`), if there is a reason, only when it comes to that.
         """
         with self._lock:
-            is_probe = ticket.is_probe
-            if is_probe:  # the verdict is here; the body may go on for days
-                self._is_probing = ticket.is_probe = False
-            if not outcome.is_failure:
-                self._failures = 0
-                if is_probe:
-                    self._ejections = 0
-                return False
-            self._failures += 1
-            is_due = outcome.is_connect_failure or is_probe or self._failures >= policy.consecutive_failures
-            if not is_due or now < self._ejected_until or not may_eject():
-                return False
-            self._failures = 0
-            bound = min(policy.max_ejection, policy.base_ejection * 2.0 ** min(self._ejections, 30))
-            self._ejected_until = now + rng.uniform(bound / 2, bound)
-            self._ejections += 1
-            return True
+            return self._judge(ticket, outcome, now, policy, veto, rng)
+
+    def _judge(
+        self,
+        ticket: Ticket,
+        outcome: Outcome,
+        now: float,
+        policy: OutlierPolicy,
+        veto: Callable[[Endpoint], str | None],
+        rng: Random,
+    ) -> Verdict | None:
+        is_probe = ticket.is_probe
+        accrual = self._accrual
+        if outcome.is_failure or is_probe:
+            ticket.is_probe = False  # the verdict is here; the body may go on for days
+            return accrual.judge(outcome, now, policy, lambda: veto(self), rng, is_probe=is_probe)
+        accrual.note_success(now, policy.success_window)
+        return None
 
     # ---- life
 
@@ -180,10 +227,20 @@ class Endpoint:
     def accept(self, instance: Instance) -> bool:
         """As `update`, but to retire it is left to the caller, who publishes the new set first; True if it is to be done."""
         self._read(instance)
+        self.is_held = False
         if self.rank is Rank.NEVER:
             return True
         self.is_retired = False
         return False
+
+    def is_at(self, instance: Instance) -> bool:
+        """Whether *instance* listens where this endpoint's connections lead."""
+        return self.address == (instance.scheme, instance.host, instance.port)
+
+    def hold(self) -> None:
+        """It vanished from the registry and may be well all the same: a last resort from now on."""
+        self.is_held = True
+        self.rank = Rank.HELD
 
     def _read(self, instance: Instance) -> None:
         """Take from the record what is asked of every endpoint at every change of the set."""
@@ -191,9 +248,10 @@ class Endpoint:
         self.weight = instance.weight
         if instance.state is State.DRAINING:
             self.rank = Rank.NEVER
+        elif instance.state is not State.READY:
+            self.rank = Rank.UNREADY
         else:
-            able = instance.state is State.READY and instance.weight > 0
-            self.rank = Rank.FIRST if able else Rank.LAST_RESORT
+            self.rank = Rank.FIRST if instance.weight > 0 else Rank.UNWEIGHTED
 
     def retire(self) -> None:
         """No new request from now on. Whoever holds idle connections to it is told to close them."""

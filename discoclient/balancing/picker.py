@@ -2,57 +2,46 @@
 
 from __future__ import annotations
 
-from bisect import bisect
-from collections.abc import Callable, Container, Sequence
-from itertools import accumulate, count
+from collections.abc import Callable, Container
 from random import Random
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from .endpoint import Endpoint
+from .weights import WeightClasses
 
-__all__ = ["Picker", "RandomPicker", "RoundRobinPicker", "TwoChoicesPicker"]
+__all__ = ["HashKey", "Picker", "RandomPicker", "TwoChoicesPicker", "pick_left"]
+
+HashKey: TypeAlias = str | bytes | int
 
 EFFORT = 4
-"""Draws before the whole set is looked at: with half of it ejected, 4 pairs miss only in 1 of 256 picks."""
+"""Draws before the whole set is looked at (Finagle's ``maxEffort``): with half of it ejected, 4 pairs miss in 1 of 256 picks."""
 
 
 class Picker(Protocol):
-    def pick(self, now: float, tried: Container[str] = ()) -> Endpoint | None:
+    def pick(self, now: float, tried: Container[str] = (), key: HashKey | None = None) -> Endpoint | None:
         """An endpoint whose id is not in *tried*, or ``None`` if there is none. Never waits, does no I/O.
 
-        An ejected endpoint is picked only when no other is left (fail open).
+        An ejected endpoint is picked only when no other is left (fail open). *key* is the request's ``hash_key``, for pickers that send
+        equal keys to the same endpoint; it is passed on only when a request has one.
         """
 
 
-class _WeightClasses:
-    """Endpoints of equal weight together; a class is drawn in proportion to its total weight (Finagle's WeightClass).
-
-    Weights act here, on the sampling, and never on the cost: at low load the cost hardly differs, and dividing it by the
-    weight would starve whatever weighs little.
-    """
-
-    __slots__ = ("_bounds", "classes", "everyone")
-
-    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
-        self.everyone = tuple(endpoints)
-        weights = sorted({endpoint.weight for endpoint in self.everyone})
-        if len(weights) == 1:
-            self.classes: tuple[tuple[Endpoint, ...], ...] = (self.everyone,)
-        else:
-            groups: dict[float, list[Endpoint]] = {weight: [] for weight in weights}
-            for endpoint in self.everyone:
-                groups[endpoint.weight].append(endpoint)
-            self.classes = tuple(tuple(group) for group in groups.values())
-        # A weight of 0 gets here only when nothing else is left: then all are alike.
-        totals = list(accumulate(group[0].weight * len(group) for group in self.classes if group))
-        self._bounds = (
-            [total / totals[-1] for total in totals] if totals and totals[-1] else [1.0] * len(totals)
-        )
-
-    def draw(self, rng: Random) -> tuple[Endpoint, ...]:
-        if len(self.classes) == 1:
-            return self.classes[0]
-        return self.classes[min(bisect(self._bounds, rng.random()), len(self.classes) - 1)]
+def pick_left(
+    weights: WeightClasses,
+    now: float,
+    tried: Container[str],
+    rng: Random,
+    cost: Callable[[Endpoint, float], float] | None = None,
+) -> Endpoint | None:
+    """The slow way, when drawing found nothing: look at all of them, those that are not ejected first."""
+    left = [endpoint for endpoint in weights.everyone if endpoint.id not in tried]
+    able = [endpoint for endpoint in left if not endpoint.is_ejected(now)] or left
+    if not able:
+        return None
+    group = weights.only(able).draw(rng)
+    if cost is None:
+        return rng.choice(group)
+    return min(rng.sample(group, min(2, len(group))), key=lambda endpoint: cost(endpoint, now))
 
 
 class TwoChoicesPicker:
@@ -68,27 +57,24 @@ class TwoChoicesPicker:
 
     def __init__(
         self,
-        endpoints: Sequence[Endpoint],
+        weights: WeightClasses,
         cost: Callable[[Endpoint, float], float],
         rng: Random,
         *,
         is_noisy: bool = False,
     ) -> None:
-        self._weights = _WeightClasses(endpoints)
+        self._weights = weights
         self._cost = cost
         self._is_noisy = is_noisy
         self._rng = rng
 
-    def pick(self, now: float, tried: Container[str] = ()) -> Endpoint | None:
-        if tried:
-            return self._best(
-                [endpoint for endpoint in self._weights.everyone if endpoint.id not in tried], now
-            )
-        if not self._weights.everyone:
+    def pick(self, now: float, tried: Container[str] = (), key: HashKey | None = None) -> Endpoint | None:
+        weights = self._weights
+        if not weights.classes:
             return None
         random = self._rng.random
         for _ in range(EFFORT):
-            group = self._weights.draw(self._rng)
+            group = weights.draw(self._rng)
             size = len(group)
             if size == 1:
                 best = group[0]
@@ -97,13 +83,16 @@ class TwoChoicesPicker:
                 second = int(random() * (size - 1))
                 if second >= first:
                     second += 1
-                best = self._better(group[first], group[second], now)
-            if not best.is_ejected(now):
+                best = self._better(group[first], group[second], now, tried)
+            if not best.is_ejected(now) and (not tried or best.id not in tried):
                 return best
-        return self._best(self._weights.everyone, now)
+        return pick_left(weights, now, tried, self._rng, self._cost)
 
-    def _better(self, one: Endpoint, other: Endpoint, now: float) -> Endpoint:
+    def _better(self, one: Endpoint, other: Endpoint, now: float, tried: Container[str]) -> Endpoint:
         one_is_out, other_is_out = one.is_ejected(now), other.is_ejected(now)
+        if tried:
+            one_is_out = one_is_out or one.id in tried
+            other_is_out = other_is_out or other.id in tried
         if one_is_out is not other_is_out:
             return other if one_is_out else one
         cost, other_cost = self._cost(one, now), self._cost(other, now)
@@ -112,57 +101,22 @@ class TwoChoicesPicker:
             return one if self._rng.random() * (cost * cost + square) < square else other
         return one if cost <= other_cost else other
 
-    def _best(self, endpoints: Sequence[Endpoint], now: float) -> Endpoint | None:
-        """Two choices among those that are not ejected; among all of them if every one is."""
-        able = [endpoint for endpoint in endpoints if not endpoint.is_ejected(now)] or endpoints
-        if not able:
-            return None
-        group = _WeightClasses(able).draw(self._rng)
-        return min(
-            self._rng.sample(group, min(2, len(group))), key=lambda endpoint: self._cost(endpoint, now)
-        )
-
 
 class RandomPicker:
     """Any endpoint, in proportion to the weights."""
 
     __slots__ = ("_rng", "_weights")
 
-    def __init__(self, endpoints: Sequence[Endpoint], rng: Random) -> None:
-        self._weights = _WeightClasses(endpoints)
+    def __init__(self, weights: WeightClasses, rng: Random) -> None:
+        self._weights = weights
         self._rng = rng
 
-    def pick(self, now: float, tried: Container[str] = ()) -> Endpoint | None:
-        if not tried and self._weights.everyone:
-            for _ in range(EFFORT):
-                group = self._weights.draw(self._rng)
-                endpoint = group[int(self._rng.random() * len(group))]
-                if not endpoint.is_ejected(now):
-                    return endpoint
-        left = [endpoint for endpoint in self._weights.everyone if endpoint.id not in tried]
-        able = [endpoint for endpoint in left if not endpoint.is_ejected(now)] or left
-        return self._rng.choice(_WeightClasses(able).draw(self._rng)) if able else None
-
-
-class RoundRobinPicker:
-    """One after the other. Begins anywhere, so that many short-lived processes don't all begin with the same one."""
-
-    __slots__ = ("_endpoints", "_next")
-
-    def __init__(self, endpoints: Sequence[Endpoint], rng: Random) -> None:
-        self._endpoints = tuple(endpoints)
-        self._next = count(rng.randrange(len(endpoints)) if endpoints else 0)
-
-    def pick(self, now: float, tried: Container[str] = ()) -> Endpoint | None:
-        size = len(self._endpoints)
-        last_resort = None
-        for _ in range(size):
-            endpoint = self._endpoints[next(self._next) % size]
-            if endpoint.id in tried:
-                continue
-            if not endpoint.is_ejected(now):
+    def pick(self, now: float, tried: Container[str] = (), key: HashKey | None = None) -> Endpoint | None:
+        weights = self._weights
+        if not weights.classes:
+            return None
+        for _ in range(EFFORT):
+            endpoint = weights.sample(self._rng)
+            if not endpoint.is_ejected(now) and (not tried or endpoint.id not in tried):
                 return endpoint
-            last_resort = last_resort or endpoint
-        if last_resort is not None:
-            next(self._next)  # a whole round was in vain: the next one begins with the next endpoint
-        return last_resort
+        return pick_left(weights, now, tried, self._rng)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from statistics import median
+from types import MappingProxyType
 
 from ..model.snapshot import Snapshot
 from .endpoint import Endpoint
@@ -19,12 +20,15 @@ def reconcile(
     snapshot: Snapshot,
     now: float,
     changed: Collection[str] | None = None,
+    *,
+    memory: Mapping[str, Endpoint] = MappingProxyType({}),
 ) -> tuple[Mapping[str, Endpoint], list[Endpoint]]:
     """The new endpoints by id, and those that left, or drain from now on.
 
     A survivor keeps its endpoint, with its history and its connections. A newcomer is taken to be as fast as
-    the fleet's median, not infinitely fast. Leavers are still to be retired by the caller, once the new set is
-    published. *changed* names the ids that may have changed, where that is known: others are not looked at.
+    the fleet's median, not infinitely fast; one that is in *memory*, which has those that left of late, to be what it was. Leavers
+    are still to be retired by the caller, once the new set is published. *changed* names the ids that may have changed, where that
+    is known: others are not looked at.
     """
     after = dict(endpoints)
     left: list[Endpoint] = []
@@ -34,15 +38,23 @@ def reconcile(
         if endpoint is not None:
             if instance is endpoint.instance:
                 continue
-            if instance is not None and endpoint.address == (instance.scheme, instance.host, instance.port):
+            if instance is not None and endpoint.is_at(instance):
                 if endpoint.accept(instance):
                     left.append(endpoint)
                 continue
             left.append(after.pop(id))
-        if instance is not None:
-            if typical is None:
-                typical = _typical_latency(endpoints, now)
-            after[id] = Endpoint(instance, now=now, latency=typical)
+        if instance is None:
+            continue
+        known = memory.get(id)
+        if known is not None and known.is_at(instance):
+            if known.is_held and not known.is_retired and not known.accept(instance):
+                after[id] = known  # it was never away, as far as its connections know
+            else:
+                after[id] = Endpoint(instance, now=now, memory=known)
+            continue
+        if typical is None:
+            typical = _typical_latency(endpoints, now)
+        after[id] = Endpoint(instance, now=now, latency=typical)
     return after, left
 
 

@@ -1,40 +1,123 @@
-"""A view: a snapshot and the picker for it, published together by one assignment."""
+"""A view: a snapshot and the pickers for it, published together by one assignment."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from random import Random
 
 from ..model.snapshot import Snapshot
-from .balancer import Balancer
 from .endpoint import Endpoint, Rank
-from .picker import Picker
+from .picker import HashKey, Picker
+from .preferences import Preferences
+from .shaping import newcomers, subset, zone_share
+from .split import SplitPicker, ZonePicker
+from .weights import Candidates, WeightClasses
 
 __all__ = ["View", "build_view"]
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Immutable. ``tiers`` are pickers in the order of preference; a later one is asked when the earlier ones have none."""
+    """Immutable. ``tiers`` are pickers in the order of preference; a later one is asked when the earlier ones have none.
+
+    ``rebuild_at``: when newcomers are to get more, and so another view is due; ``None`` if never.
+    """
 
     snapshot: Snapshot
     endpoints: Mapping[str, Endpoint]
     tiers: tuple[Picker, ...]
+    rebuild_at: float | None = None
+    narrow: Callable[[str], tuple[Picker, ...]] = lambda version: ()
+    """The tiers of one version alone, made when somebody asks for them."""
+    _narrowed: dict[str, tuple[Picker, ...]] = field(default_factory=dict, repr=False, compare=False)
 
-    def pick(self, now: float, tried: Container[str] = ()) -> Endpoint | None:
-        for picker in self.tiers:
-            endpoint = picker.pick(now, tried)
+    def pick(
+        self,
+        now: float,
+        tried: Container[str] = (),
+        key: HashKey | None = None,
+        version: str | None = None,
+    ) -> Endpoint | None:
+        """An endpoint that is not in *tried*; with *version*, of that version only."""
+        for picker in self.tiers if version is None else self._of(version):
+            endpoint = picker.pick(now, tried) if key is None else picker.pick(now, tried, key)
             if endpoint is not None:
                 return endpoint
         return None
 
+    def _of(self, version: str) -> tuple[Picker, ...]:
+        found = self._narrowed.get(version)
+        if found is None:
+            found = self._narrowed[version] = self.narrow(version)
+        return found
+
 
 def build_view(
-    snapshot: Snapshot, endpoints: Mapping[str, Endpoint], balancer: Balancer, rng: Random
+    snapshot: Snapshot,
+    endpoints: Mapping[str, Endpoint],
+    preferences: Preferences,
+    rng: Random,
+    now: float = 0.0,
 ) -> View:
-    """First what is ready; what is unready or weighs 0 only if nothing else is left; what drains never."""
-    everyone = endpoints.values()
+    """First what is ready; then what is ready with a weight of 0; then what is unready; then what is held; what drains never."""
+    everyone = list(endpoints.values())
     ranks = sorted({endpoint.rank for endpoint in everyone} - {Rank.NEVER})
-    tiers = ([endpoint for endpoint in everyone if endpoint.rank == rank] for rank in ranks)
-    return View(snapshot, endpoints, tuple(balancer.picker(tier, rng) for tier in tiers))
+    ready = [endpoint for endpoint in everyone if endpoint.rank is Rank.FIRST]
+    ramps, rebuild_at = newcomers(ready, preferences.slow_start, now)
+
+    def tiers(wanted: Sequence[Endpoint]) -> tuple[Picker, ...]:
+        groups = ([endpoint for endpoint in wanted if endpoint.rank is rank] for rank in ranks)
+        return tuple(_by_version(group, ramps, preferences, rng) for group in groups if group)
+
+    return View(
+        snapshot,
+        endpoints,
+        tiers(everyone),
+        rebuild_at,
+        lambda version: tiers([endpoint for endpoint in everyone if endpoint.instance.version == version]),
+    )
+
+
+def _by_version(
+    endpoints: Sequence[Endpoint], ramps: Mapping[str, float], preferences: Preferences, rng: Random
+) -> Picker:
+    """The version first, then the instance: the other way round the load metric would defeat a canary's share."""
+    groups: list[tuple[float, list[Endpoint]]] = []
+    for version, share in preferences.versions.items():
+        chosen = [endpoint for endpoint in endpoints if endpoint.instance.version == version]
+        if chosen:
+            groups.append((share, chosen))
+    rest = [endpoint for endpoint in endpoints if endpoint.instance.version not in preferences.versions]
+    if rest:
+        groups.append((1.0 - sum(share for share, _ in groups), rest))
+    if len(groups) <= 1:
+        return _by_zone(endpoints, ramps, preferences, rng)
+    if not rest:  # only versions that have a share: they keep their proportions
+        total = sum(share for share, _ in groups) or 1.0
+        groups = [(share / total, chosen) for share, chosen in groups]
+    return SplitPicker([(share, _by_zone(chosen, ramps, preferences, rng)) for share, chosen in groups], rng)
+
+
+def _by_zone(
+    endpoints: Sequence[Endpoint], ramps: Mapping[str, float], preferences: Preferences, rng: Random
+) -> Picker:
+    share = zone_share(endpoints, preferences.zone)
+    if share is None:
+        return _by_balancer(endpoints, ramps, preferences, rng)
+    near = [endpoint for endpoint in endpoints if endpoint.instance.zone == preferences.zone]
+    far = [endpoint for endpoint in endpoints if endpoint.instance.zone != preferences.zone]
+    return ZonePicker(
+        _by_balancer(near, ramps, preferences, rng),
+        _by_balancer(far, ramps, preferences, rng),
+        share,
+        WeightClasses(near),
+        rng,
+    )
+
+
+def _by_balancer(
+    endpoints: Sequence[Endpoint], ramps: Mapping[str, float], preferences: Preferences, rng: Random
+) -> Picker:
+    used = subset(endpoints, preferences.subset, preferences.seed)
+    return preferences.balancer.picker(Candidates.of(used, ramps), rng)

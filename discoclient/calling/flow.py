@@ -2,138 +2,232 @@
 
 The conversation, driven by a sync and by an async shell alike::
 
-    flow = call_flow(call, view, policy, ...)
-    send = next(flow)                    # Send: make this attempt, at send.ticket.endpoint
-    send = flow.send(outcome)            # what came of it; the next Send, or ...
+    flow = caller.flow(call)
+    step = next(flow)                    # Send: make this attempt, at step.endpoint; or Sleep: wait
+    step = flow.send(outcome)            # what came of it (None after a Sleep); the next step, or ...
     StopIteration.value                  # ... the End: hand over what the last attempt gave, or say why there was none
 
 Feedback can't get lost: the flow opens a `Ticket` before each `Send`, reports each outcome to the endpoint, and closes the
-ticket itself, except the last one's when a response is delivered: that one belongs to the response's body. Closing the
-generator (a cancelled call) closes an open ticket.
+ticket itself, except where a response came: that one belongs to the response's body, which the shell closes if the response is
+discarded for another attempt. Closing the generator (a cancelled call) closes an open ticket.
+
+What is tried again stands in `calling.retries`; a `Send` with a ``race`` may be hedged, see `calling.hedging`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from enum import Enum, auto
+from collections.abc import Callable, Generator, Iterator
 from random import Random
 from typing import TypeAlias
 
-from ..balancing.endpoint import Endpoint, Ticket
 from ..balancing.view import View
+from ..model.events import AttemptEnded, AttemptStarted, BudgetExhausted, Event
 from ..model.outcome import Outcome, OutcomeKind
-from ..model.policy import OutlierPolicy, RetryPolicy
+from ..model.schedule import full_jitter
+from .hedging import Race
+from .learning import learn
+from .ledger import Ledger
+from .retries import RETRIES, Cause, cause_of
+from .steps import Call, End, Send, Sleep, Step
 
-__all__ = ["Call", "CallFlow", "End", "Send", "call_flow"]
+__all__ = ["CallFlow", "Caller"]
 
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What the decisions need to know of a request."""
-
-    is_idempotent: bool
-    is_replayable: bool
-    exclude: frozenset[str] = frozenset()
-    retries: int | None = None
+CallFlow: TypeAlias = Generator[Step, Outcome | None, End]
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Make an attempt at this ticket's endpoint. ``number`` is 1 for the first; ``view`` is what it was picked from."""
+class Caller:
+    """Calls one service as one client wants it. *view* gives the newest view each time it is asked."""
 
-    ticket: Ticket
-    number: int
-    view: View
+    def __init__(
+        self,
+        view: Callable[[], View],
+        ledger: Ledger,
+        *,
+        emit: Callable[[Event], None],
+        clock: Callable[[], float],
+        rng: Random,
+    ) -> None:
+        self.ledger = ledger
+        self.emit = emit
+        self.clock = clock
+        self.rng = rng
+        self._view = view
 
-    @property
-    def endpoint(self) -> Endpoint:
-        return self.ticket.endpoint
-
-
-class End(Enum):
-    DELIVER = auto()
-    """The last attempt's response, or its error, is the caller's."""
-    NO_INSTANCES = auto()
-    """There was nothing to send to."""
-
-
-CallFlow: TypeAlias = Generator[Send, Outcome, End]
-
-
-def call_flow(
-    call: Call,
-    view: Callable[[], View],
-    *,
-    retry: RetryPolicy,
-    outlier: OutlierPolicy,
-    clock: Callable[[], float],
-    rng: Random,
-) -> CallFlow:
-    """See the module. *view* gives the newest view each time it is asked."""
-    tried: frozenset[str] = call.exclude
-    most = retry.max_attempts if call.retries is None else call.retries + 1
-    sent = 0
-    for number in range(1, most + 1):
-        send = _start(view, tried, number, clock)
-        if send is None:
-            return End.NO_INSTANCES if number == 1 else End.DELIVER
-        try:
-            outcome = yield send
-        except BaseException:
-            send.ticket.close()
-            raise
-        _learn(send, outcome, outlier, clock(), rng)
-        if outcome.kind is OutcomeKind.RESPONSE:
-            return End.DELIVER
-        send.ticket.close()
-        sent += outcome.kind is not OutcomeKind.NOT_SENT
-        if not _may_retry(call, outcome, sent, retry):
-            return End.DELIVER
-        tried |= {send.endpoint.id}
-    return End.DELIVER
-
-
-def _start(
-    view: Callable[[], View], tried: frozenset[str], number: int, clock: Callable[[], float]
-) -> Send | None:
-    """Pick, count it in flight, and only then look whether it is leaving: so a drain that is seen is never missed."""
-    while True:
+    def flow(self, call: Call) -> CallFlow:
+        """See the module."""
+        ledger, clock = self.ledger, self.clock
         now = clock()
-        current = view()
-        endpoint = current.pick(now, tried)
-        if endpoint is None or endpoint.id in tried:  # a balancer of the user's may pay no heed
+        if ledger.is_guarded:
+            refusal = ledger.admit(self._view().endpoints, now, self.rng)
+            if refusal is not None:
+                ledger.count("throttled")
+                self.emit(refusal)
+                return End.THROTTLED
+        if call.deadline is not None and now >= call.deadline:
+            return End.EXPIRED
+        ledger.record(now)
+        progress: _Progress | None = None
+        send = self.pick(1, now, call, call.exclude)
+        if send is None:
+            return End.NO_INSTANCES
+        while True:
+            if call.info is not None:
+                self.announce(send, call)
+            if ledger.hedges is not None and call.is_idempotent and call.is_replayable:
+                progress = progress or _Progress(self, call)
+                send.race = progress.race(send, now)
+            try:
+                outcome = yield send
+            except BaseException:
+                send.ticket.close()
+                if send.race is not None:
+                    send.race.broken_off(0.0, now)
+                raise
+            assert outcome is not None
+            if send.race is not None:
+                send = send.race.winner
+            now = clock()
+            learn(send, outcome, ledger, now, self.rng, self.emit)
+            if not outcome.has_response:
+                send.ticket.close()
+            cause = cause_of(outcome)
+            following = None
+            if cause is not None:
+                progress = progress or _Progress(self, call)
+                wait = progress.wait_before(cause, outcome, send.number, now)
+                if wait:
+                    yield Sleep(wait)
+                    now = clock()
+                if wait is not None and (call.deadline is None or now < call.deadline):
+                    following = progress.follow(send, cause, now)
+            if call.info is not None:
+                self.report(send, outcome, call, cause if following is not None else None)
+            if following is None:
+                is_gone = outcome.kind is OutcomeKind.NOT_SENT and send.endpoint.is_held
+                return End.NO_INSTANCES if is_gone and self._is_nobody_left(call) else End.DELIVER
+            send = following
+
+    def pick(self, number: int, now: float, call: Call, tried: frozenset[str]) -> Send | None:
+        """Pick, count it in flight, and only then look whether it is leaving: so a drain that is seen is never missed."""
+        while True:
+            current = self._view()
+            endpoint = current.pick(now, tried, call.key, call.version)
+            if endpoint is None or endpoint.id in tried:  # a balancer of the user's may pay no heed
+                return None
+            ticket = endpoint.start(now)
+            if not endpoint.is_retired:
+                return Send(ticket, number, current)
+            ticket.close()
+            tried |= {endpoint.id}
+
+    def announce(self, send: Send, call: Call, *, is_hedge: bool = False) -> None:
+        assert call.info is not None
+        headers: dict[str, str] = {}
+        self.emit(AttemptStarted(call.info, send.number, send.endpoint.instance, is_hedge, headers))
+        send.headers = headers
+
+    def report(self, send: Send, outcome: Outcome, call: Call, retry: Cause | None) -> None:
+        assert call.info is not None
+        reason = None if retry is None else str(retry)
+        self.emit(AttemptEnded(call.info, send.number, send.endpoint.instance, outcome, reason))
+
+    def _is_nobody_left(self, call: Call) -> bool:
+        """Whether all there was had vanished from the registry before, and now turned out to be gone."""
+        endpoints = self._view().endpoints.values()
+        return all(endpoint.is_retired or endpoint.id in call.exclude for endpoint in endpoints)
+
+
+class _Progress:
+    """The state of a call that takes more than one attempt, or may."""
+
+    def __init__(self, caller: Caller, call: Call) -> None:
+        self._caller = caller
+        self._call = call
+        self._tried = call.exclude
+        self._sent = 0
+        """Attempts that may have reached an instance's application."""
+        self._backoff: Iterator[float] | None = None
+
+    def wait_before(self, cause: Cause, outcome: Outcome, number: int, now: float) -> float | None:
+        """Seconds to wait before the next attempt; ``None`` if there must not be one."""
+        call, rule = self._call, RETRIES[cause]
+        policy = self._caller.ledger.policies.retry
+        self._sent += rule.was_sent
+        most = policy.max_attempts if call.retries is None else call.retries + 1
+        if (
+            number >= most
+            or self._sent >= policy.max_attempts_sent
+            or not rule.allows(is_idempotent=call.is_idempotent, is_replayable=call.is_replayable)
+        ):
             return None
-        ticket = endpoint.start(now)
-        if not endpoint.is_retired:
-            return Send(ticket, number, current)
+        wait = 0.0
+        if number > 1 and not rule.is_same:
+            if self._backoff is None:
+                self._backoff = full_jitter(
+                    self._caller.rng, first=policy.backoff_first, cap=policy.backoff_cap
+                )
+            wait = next(self._backoff)
+        if cause is Cause.OVERLOADED and outcome.retry_after is not None:
+            if call.deadline is None and outcome.retry_after > policy.max_retry_after:
+                return None
+            wait = max(wait, outcome.retry_after)
+        return wait if call.deadline is None or now + wait < call.deadline else None
+
+    def follow(self, send: Send, cause: Cause, now: float) -> Send | None:
+        """The next attempt, if there is somebody to send it to and the budget allows it."""
+        caller, number = self._caller, send.number + 1
+        following = self._again(send, number, now) if RETRIES[cause].is_same else None
+        if following is None:
+            self._tried |= {send.endpoint.id}
+            following = caller.pick(number, now, self._call, self._tried)
+        if following is None:
+            return None
+        if not caller.ledger.budget.try_spend(now):
+            following.ticket.close()
+            caller.ledger.count("budget_exhausted")
+            caller.emit(BudgetExhausted(caller.ledger.service, str(cause)))
+            return None
+        caller.ledger.count(f"retries.{cause}")
+        return following
+
+    def race(self, send: Send, now: float) -> Race | None:
+        """A race for this attempt, if it is known when it is late."""
+        ledger, caller = self._caller.ledger, self._caller
+        policy, latencies, hedges = ledger.policies.hedge, ledger.latencies, ledger.hedges
+        assert policy is not None and latencies is not None and hedges is not None
+        delay = latencies.quantile(policy.percentile, now, least=policy.min_samples)
+        if delay is None:
+            return None
+
+        def start() -> Send | None:
+            now = caller.clock()
+            self._tried |= {send.endpoint.id}
+            second = caller.pick(send.number + 1, now, self._call, self._tried)
+            if second is None:
+                return None
+            if not hedges.try_spend(now):
+                second.ticket.close()
+                return None
+            self._sent += 1
+            self._tried |= {second.endpoint.id}
+            ledger.count("hedges")
+            if self._call.info is not None:
+                caller.announce(second, self._call, is_hedge=True)
+            return second
+
+        def judge(loser: Send, outcome: Outcome) -> None:
+            learn(loser, outcome, ledger, caller.clock(), caller.rng, caller.emit)
+            if not outcome.has_response:
+                loser.ticket.close()
+            if self._call.info is not None:
+                caller.report(loser, outcome, self._call, None)
+
+        return Race(send, max(delay, policy.min_delay), start=start, judge=judge)
+
+    def _again(self, send: Send, number: int, now: float) -> Send | None:
+        """To the same endpoint, on a new connection; ``None`` if it is leaving."""
+        ticket = send.endpoint.start(now)
+        if not send.endpoint.is_retired:
+            return Send(ticket, number, send.view, is_fresh=True)
         ticket.close()
-        tried |= {endpoint.id}
-
-
-def _learn(send: Send, outcome: Outcome, policy: OutlierPolicy, now: float, rng: Random) -> None:
-    if outcome.kind is OutcomeKind.LOCAL:
-        return
-    endpoint, peers = send.endpoint, send.view.endpoints
-
-    def may_eject() -> bool:
-        """Whether one more may be ejected. One always may (Envoy's ``max_ejection_percent`` does the same)."""
-        able = [peer for peer in peers.values() if not peer.is_retired]
-        out = sum(peer.is_ejected(now) for peer in able if peer is not endpoint)
-        return (
-            len(able) > 1
-            and policy.max_ejected > 0
-            and out + 1 <= max(1, int(len(able) * policy.max_ejected))
-        )
-
-    endpoint.observe(outcome, now)
-    endpoint.judge(send.ticket, outcome, now, policy, may_eject, rng)
-
-
-def _may_retry(call: Call, outcome: Outcome, sent: int, policy: RetryPolicy) -> bool:
-    match outcome.kind:
-        case OutcomeKind.NOT_SENT:
-            return True  # nothing of the body was read either
-        case OutcomeKind.NO_ANSWER:
-            return call.is_idempotent and call.is_replayable and sent < policy.max_attempts_sent
-    return False
+        return None

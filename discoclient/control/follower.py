@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from ..model.errors import RegistryError
 from ..registry.happenings import Ask, Broke, Do, Event, Failed, Listed, Notice, Phase, Probed, WatchSettings
 from ..registry.machine import WatchMachine
-from ..registry.protocol import Entry, Registry
+from ..registry.protocol import Entry, Listing, Registry
 
 __all__ = ["Follower"]
 
@@ -26,7 +26,8 @@ class Follower(Generic[T]):
     """Keeps knowing what is in *range*, for as long as `run` runs.
 
     *on_change* is called on the background loop after every change of ``records``, the first knowledge included,
-    with the keys that may have changed since the last call.
+    with the keys that may have changed since the last call; *on_phase* when the knowledge is worth more or less than before.
+    *recall* gives what was known in an earlier life, for a start at which no member answers.
     """
 
     def __init__(
@@ -39,15 +40,22 @@ class Follower(Generic[T]):
         settings: WatchSettings,
         clock: Callable[[], float],
         rng: Random,
+        on_phase: Callable[[Phase], None] = lambda phase: None,
+        recall: Callable[[], Listing | None] = lambda: None,
     ) -> None:
         self._registry = registry
         self._range = range
         self._on_change = on_change
+        self._on_phase = on_phase
+        self._recall = recall
+        self._phase = Phase.EMPTY
         self._clock = clock
         self._machine = WatchMachine(decode, settings=settings, rng=rng)
         self._tasks: dict[Do, asyncio.Task[None]] = {}
         self._events: asyncio.Queue[tuple[asyncio.Task[None] | None, Event]] = asyncio.Queue()
         self._owed: frozenset[str] | None = None  # changes that could not be passed on yet
+        self.departed: dict[str, T] = {}
+        """The last records of what went away with the changes that are being passed on."""
         self.last_error: RegistryError | None = None
         """Why the registry could not be asked, the last time that it couldn't."""
 
@@ -123,9 +131,10 @@ class Follower(Generic[T]):
                         self._tell(batch)
                 case Do.PROBE:
                     self._tell(Probed(await registry.probe(self._range, after=ask.after), ask.after))
+                case Do.LIST_STALE:
+                    self._tell(Listed(await self._list_stale(), is_stale=True))
                 case _:
-                    is_stale = what is Do.LIST_STALE
-                    self._tell(Listed(await registry.list(self._range, serializable=is_stale), is_stale))
+                    self._tell(Listed(await registry.list(self._range)))
         except RegistryError as error:
             self.last_error = error
             self._tell(Broke(error) if what is Do.WATCH else Failed(what, error))
@@ -137,12 +146,26 @@ class Follower(Generic[T]):
             self.last_error = failure
             self._tell(Broke(failure) if what is Do.WATCH else Failed(what, failure))
 
+    async def _list_stale(self) -> Listing:
+        """One member's word; and if there is no member, our own of an earlier life."""
+        try:
+            return await self._registry.list(self._range, serializable=True)
+        except RegistryError:
+            listing = await asyncio.to_thread(self._recall)
+            if listing is None:
+                raise
+            return listing
+
     def _report(self) -> None:
         machine = self._machine
         notices, machine.notices = machine.notices, []
         for notice in notices:
             self._log(notice)
+        if machine.phase is not self._phase:
+            self._phase = machine.phase
+            self._on_phase(machine.phase)
         changed = machine.take_change()
+        self.departed |= machine.take_departed()
         if changed is None and self._owed is None:
             return
         self._owed = (self._owed or frozenset()) | (changed or frozenset())
@@ -154,6 +177,7 @@ class Follower(Generic[T]):
             )
         else:
             self._owed = None
+            self.departed = {}
 
     def _log(self, notice: Notice) -> None:
         logger.log(_LEVELS.get(notice.kind, logging.WARNING), "%s: %s", self._range, notice.text)

@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import os
 import threading
+import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -53,6 +54,8 @@ class Hub:
 
     def __init__(self, *, settings: WatchSettings | None = None, linger: float = LINGER) -> None:
         self.background = Background()
+        self.id = uuid.uuid4().hex
+        """This process's, among the callers of a service."""
         self.rng = Random()
         self.settings = settings or WatchSettings()
         self._linger = check_seconds("linger", linger, zero=True)
@@ -92,6 +95,7 @@ class Hub:
                     settings=replace(self.settings, stale_after=discovery_timeout / 2),
                     clock=monotonic,
                     rng=self.rng,
+                    post=self.background.post,
                 )
                 self._resolvers[key] = resolver
                 self.background.submit(self._start(resolver))

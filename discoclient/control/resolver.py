@@ -4,43 +4,36 @@ from __future__ import annotations
 
 import logging
 import threading
-import weakref
 from collections.abc import Callable, Collection, Hashable, Mapping
 from random import Random
 from typing import Any, TypeVar
 
-from ..balancing.balancer import Balancer
 from ..balancing.endpoint import Endpoint
-from ..balancing.reconcile import reconcile
-from ..balancing.view import View, build_view
+from ..balancing.preferences import Preferences
 from ..model.errors import DiscoveryTimeout
-from ..model.instance import Instance
+from ..model.events import Event, PhaseChanged
+from ..model.instance import Instance, State
 from ..model.snapshot import Snapshot
+from ..registry.address import RegistryAddress
 from ..registry.codec import BadRecord, decode
 from ..registry.happenings import Phase, WatchSettings
 from ..registry.keys import Keys
-from ..registry.protocol import Entry, Registry
+from ..registry.last_known import LastKnownFile, last_known_path
+from ..registry.protocol import Entry, Listing, Registry
 from .follower import Follower
+from .publisher import Publisher
+from .saver import Saver
+from .slot import Slot
 
-__all__ = ["Resolver", "Slot"]
+__all__ = ["Resolver"]
 
 T = TypeVar("T")
 
 logger = logging.getLogger("discoclient.control")
 
 
-class Slot:
-    """Where a balancer's newest `View` stands. Read without a lock; ``None`` until something is known."""
-
-    __slots__ = ("__weakref__", "balancer", "view")
-
-    def __init__(self, balancer: Balancer) -> None:
-        self.balancer = balancer
-        self.view: View | None = None
-
-
 class Resolver:
-    """Follows a service, keeps its endpoints over the changes, and publishes a view for each balancer in use.
+    """Follows a service, keeps its endpoints over the changes, and publishes a view for each client's preferences.
 
     Everything is called from the threads of the application, but for `run` and what it calls.
     """
@@ -55,25 +48,45 @@ class Resolver:
         settings: WatchSettings,
         clock: Callable[[], float],
         rng: Random,
+        post: Callable[[Callable[[], None]], None] = lambda function: None,
     ) -> None:
+        """*post* calls a function on the background loop."""
         self.service = service
         self.users = 0
         """How many clients hold it; for the hub."""
         self._clock = clock
-        self._rng = rng
+        self._post = post
+        self._publisher = Publisher(service, clock=clock, rng=rng, post=post)
+        self._keys = keys
         self._prefix = keys.service(service)
         self._hostnames = hostnames
         self._lock = threading.Lock()
-        self._slots: weakref.WeakSet[Slot] = weakref.WeakSet()
         self._listeners: set[Callable[[], None]] = set()
         self._shared: dict[Hashable, Any] = {}
+        self._saver: Saver | None = None
         self._follower = Follower(
-            registry, self._prefix, self._decode, self._publish, settings=settings, clock=clock, rng=rng
+            registry,
+            self._prefix,
+            self._decode,
+            self._publish,
+            settings=settings,
+            clock=clock,
+            rng=rng,
+            on_phase=self._on_phase,
+            recall=self._recall,
         )
-        self.snapshot: Snapshot | None = None
-        self.endpoints: Mapping[str, Endpoint] = {}
 
     # ---- reading
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The newest; ``None`` while nothing is known."""
+        return self._publisher.snapshot
+
+    @property
+    def endpoints(self) -> Mapping[str, Endpoint]:
+        """Those of the newest snapshot, by id."""
+        return self._publisher.endpoints
 
     @property
     def phase(self) -> Phase:
@@ -94,17 +107,22 @@ class Resolver:
         fresh_at = self._follower.fresh_at
         return None if fresh_at is None else max(0.0, self._clock() - fresh_at)
 
-    def slot(self, balancer: Balancer) -> Slot:
-        """A slot that is kept up to date for as long as somebody holds it."""
-        slot = Slot(balancer)
+    def slot(self, preferences: Preferences, emit: Callable[[Event], None] = lambda event: None) -> Slot:
+        """A slot that is kept up to date for as long as somebody holds it. *emit* is told what happens to the set."""
+        return self._publisher.slot(preferences, emit)
+
+    def keep_in(self, folder: str, address: RegistryAddress) -> None:
+        """From now on, what is known is written to a file in *folder*, and read from there if *address* is away at the start."""
         with self._lock:
-            if self.snapshot is not None:
-                slot.view = build_view(self.snapshot, self.endpoints, balancer, self._rng)
-            self._slots.add(slot)
-        return slot
+            if self._saver is None:
+                file = LastKnownFile(last_known_path(folder, address, self._prefix))
+                self._saver = Saver(file, lambda id: self._keys.instance(self.service, id))
+            if self.snapshot is not None and not self.snapshot.suspect:
+                saver, snapshot = self._saver, self.snapshot
+                self._post(lambda: saver.save(snapshot))
 
     def shared(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What clients share per service and *key* beside the endpoints (their connections). Has a method ``close()``."""
+        """What clients share per service and *key* beside the endpoints: connections, which are closed in the end, and counts."""
         with self._lock:
             if key not in self._shared:
                 self._shared[key] = make()
@@ -168,10 +186,7 @@ class Resolver:
 
     def close(self) -> None:
         """Retire everything, and close what was shared."""
-        with self._lock:
-            endpoints = self.endpoints
-        for endpoint in endpoints.values():
-            endpoint.retire()
+        self._publisher.close()
         self.close_shared()
 
     def close_shared(self) -> None:
@@ -180,7 +195,8 @@ class Resolver:
             shared = list(self._shared.values())
             self._shared.clear()
         for thing in shared:
-            thing.close()
+            if hasattr(thing, "close"):
+                thing.close()
 
     def _decode(self, entry: Entry) -> Instance:
         if not entry.lease:
@@ -188,8 +204,18 @@ class Resolver:
         id = entry.key[len(self._prefix) :]
         return decode(entry.value, service=self.service, id=id, hostnames=self._hostnames)
 
+    def _recall(self) -> Listing | None:
+        saver = self._saver
+        listing = saver.file.load() if saver is not None else None
+        if listing is not None:
+            logger.warning(
+                "%s: the registry does not answer; going on with what was known before", self.service
+            )
+        return listing
+
     def _publish(self, follower: Follower[Instance], touched: Collection[str]) -> None:
-        changed = [key[len(self._prefix) :] for key in touched]
+        start = len(self._prefix)
+        changed = [key[start:] for key in touched]
         by_id = dict(self.snapshot.by_id) if self.snapshot is not None else {}
         for id in changed:
             instance = follower.records.get(self._prefix + id)
@@ -198,14 +224,11 @@ class Resolver:
             else:
                 by_id.pop(id, None)
         snapshot = Snapshot(self.service, follower.revision, by_id, follower.is_stale)
-        with self._lock:
-            self.endpoints, left = reconcile(self.endpoints, snapshot, self._clock(), changed)
-            self.snapshot = snapshot
-            for slot in self._slots:
-                try:
-                    slot.view = build_view(snapshot, self.endpoints, slot.balancer, self._rng)
-                except Exception:  # a caller's balancer goes on with its old view, and the others with theirs
-                    logger.exception("%s: the balancer %r failed", self.service, slot.balancer)
-        for endpoint in left:  # a pick from the old view that is not sent yet sees this, and picks again
-            endpoint.retire()
+        drained = {key[start:] for key, last in follower.departed.items() if last.state is State.DRAINING}
+        self._publisher.publish(snapshot, changed, drained)
+        if self._saver is not None and not snapshot.suspect:
+            self._saver.save(snapshot)
         self.wake()
+
+    def _on_phase(self, phase: Phase) -> None:
+        self._publisher.tell(PhaseChanged(self.service, str(phase), self.age()))

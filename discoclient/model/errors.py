@@ -12,6 +12,7 @@
     └── RoutingError(httpx.TransportError)           a request could not be routed
         ├── NoInstances                              the service is known, and nothing there can be called
         ├── DiscoveryTimeout(httpx.TimeoutException) nothing is known of the service yet
+        ├── Throttled                                refused here, because the service refuses most of late
         └── DeadlineExceeded(httpx.ReadTimeout)      the call's deadline passed
 
 The routing half also derives from httpx's tree, so that ``except httpx.HTTPError`` goes on working and httpx fills in
@@ -34,6 +35,7 @@ __all__ = [
     "RegistryUnavailable",
     "RevisionCompacted",
     "RoutingError",
+    "Throttled",
 ]
 
 
@@ -78,6 +80,10 @@ class DiscoveryTimeout(RoutingError, httpx.TimeoutException):
 
     Unknown is not empty: a service that is known to have no instances gives `NoInstances`.
     """
+
+
+class Throttled(RoutingError):
+    """The request was refused here and not sent: `ThrottlePolicy` or `RecoveryPolicy`, which a client has only if it asks for it."""
 
 
 class DeadlineExceeded(RoutingError, httpx.ReadTimeout):

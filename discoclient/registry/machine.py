@@ -91,6 +91,10 @@ class WatchMachine(Generic[T]):
         self._is_news = False
         return touched
 
+    def take_departed(self) -> dict[str, T]:
+        """The last records of the keys that went, since this was last asked."""
+        return self._records.take_departed()
+
     def handle(self, event: Event, now: float) -> list[Ask]:
         match event:
             case Listed(listing, is_stale):

@@ -26,6 +26,7 @@ class Records(Generic[T]):
         self.skipped: dict[str, str] = {}
         """Why a key has no record."""
         self._touched: set[str] = set()
+        self._departed: dict[str, T] = {}
         self._news: list[str] = []
 
     @property
@@ -37,6 +38,11 @@ class Records(Generic[T]):
         """The keys whose records changed since this was last asked: so that a change costs what it changes."""
         touched, self._touched = frozenset(self._touched), set()
         return touched
+
+    def take_departed(self) -> dict[str, T]:
+        """The last records of the keys that were deleted since this was last asked, also where they changed just before."""
+        departed, self._departed = self._departed, {}
+        return departed
 
     def take_news(self) -> list[str]:
         """What there is to tell of keys that are skipped, once for each reason."""
@@ -84,7 +90,9 @@ class Records(Generic[T]):
             records = dict(self.by_key) if records is None else records
             self._touched.add(change.key)
             if record is None:
-                records.pop(change.key, None)
+                last = records.pop(change.key, None)
+                if last is not None:
+                    self._departed[change.key] = last
             else:
                 records[change.key] = record
         if records is not None:

@@ -6,11 +6,11 @@ import threading
 from collections import deque
 
 import anyio
-import httpcore
 import httpx
 
 from ..balancing.endpoint import Endpoint
 from .home import Home
+from .link import AsyncConnection
 from .wire import Origin, WireOptions, wire_errors
 
 __all__ = ["AsyncPool", "AsyncWire"]
@@ -23,16 +23,16 @@ class AsyncPool:
         self.origin = Origin(endpoint, options)
         self._endpoint = endpoint
         self._home = home
-        self._idle: deque[httpcore.AsyncHTTPConnection] = deque()
+        self._idle: deque[AsyncConnection] = deque()
         # Known here too, so that one whose response is forgotten can be closed.
-        self._busy: set[httpcore.AsyncHTTPConnection] = set()
+        self._busy: set[AsyncConnection] = set()
         self._max_idle = options.max_idle
         self._is_closed = False
         most = options.max_connections
         self._room = anyio.Semaphore(most) if most is not None else None
 
-    async def take(self, timeout: float | None) -> httpcore.AsyncHTTPConnection:
-        """The freshest idle connection, or a new one that will connect by itself. Raises `httpx.PoolTimeout`."""
+    async def take(self, timeout: float | None, *, is_fresh: bool = False) -> AsyncConnection:
+        """The freshest idle connection, or a new one that will connect by itself; with *is_fresh* a new one. Raises `httpx.PoolTimeout`."""
         if self._room is not None:
             try:
                 with anyio.fail_after(timeout):
@@ -42,7 +42,7 @@ class AsyncPool:
                     f"all connections to {self._endpoint.instance.address} are in use"
                 ) from None
         try:
-            connection = await self._freshest() or httpcore.AsyncHTTPConnection(
+            connection = (None if is_fresh else await self._freshest()) or AsyncConnection(
                 **self.origin.connection_settings()
             )
         except BaseException:  # cancelled: asyncio's own cancellation heeds no shield
@@ -52,7 +52,7 @@ class AsyncPool:
         self._busy.add(connection)
         return connection
 
-    async def give(self, connection: httpcore.AsyncHTTPConnection) -> None:
+    async def give(self, connection: AsyncConnection) -> None:
         """Take a connection back after its response, or after its failure."""
         self._busy.discard(connection)
         if self._room is not None:
@@ -70,7 +70,7 @@ class AsyncPool:
             if len(self._idle) > 1 and self._idle[0].has_expired():
                 await _close(self._idle.popleft())
 
-    def lose(self, connection: httpcore.AsyncHTTPConnection) -> None:
+    def lose(self, connection: AsyncConnection) -> None:
         """Take back the connection of a forgotten response. The collector may run in any thread, and nothing can be awaited."""
         self._home.run_soon(lambda: self.give(connection))
 
@@ -88,7 +88,7 @@ class AsyncPool:
         while self._busy:
             await _close(self._busy.pop())
 
-    async def _freshest(self) -> httpcore.AsyncHTTPConnection | None:
+    async def _freshest(self) -> AsyncConnection | None:
         while self._idle:
             connection = self._idle.pop()
             if not connection.has_expired():
@@ -97,7 +97,7 @@ class AsyncPool:
         return None
 
 
-async def _close(connection: httpcore.AsyncHTTPConnection) -> None:
+async def _close(connection: AsyncConnection) -> None:
     with anyio.CancelScope(shield=True), wire_errors():
         await connection.aclose()
 

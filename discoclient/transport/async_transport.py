@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import suppress
 from time import monotonic
-from typing import Any
+from typing import Any, Unpack
 
 import anyio
 import httpcore
 import httpx
 
-from ..balancing.balancer import Balancer
 from ..balancing.endpoint import Ticket
-from ..calling.flow import End, Send
+from ..balancing.explanation import Explanation
+from ..calling.steps import Call, End, Send, Sleep
 from ..control.resolver import Resolver
-from ..model.outcome import Outcome, OutcomeKind
-from ..model.policy import OutlierPolicy, RetryPolicy, check_seconds
+from ..model.outcome import Outcome
+from ..model.policy import check_seconds
 from .async_pool import AsyncPool, AsyncWire
-from .attempts import Attempts, finalize, make_response
+from .async_race import run_race
+from .attempts import Attempts, Result, finalize, is_short
 from .home import Home, find_loop
-from .options import read_call
-from .router import Route, Router
-from .wire import WireOptions, as_httpx, classify, wire_errors
+from .link import AsyncConnection
+from .options import NO_CALL, read_call
+from .router import Route, Router, late
+from .settings import Settings, TransportOptions
+from .telling import Told
+from .wire import as_httpx, wire_errors
 
 __all__ = ["AsyncDiscoTransport"]
 
@@ -30,54 +35,23 @@ class AsyncDiscoTransport(httpx.AsyncBaseTransport):
     """The async twin of `DiscoTransport`: ``httpx.AsyncClient(mounts={"disco://": AsyncDiscoTransport()})``."""
 
     def __init__(
-        self,
-        service: str | None = None,
-        *,
-        registry: str | None = None,
-        balancer: str | Balancer = "peak_ewma",
-        retry: RetryPolicy = RetryPolicy(),
-        outlier: OutlierPolicy = OutlierPolicy(),
-        host_header: str | None = None,
-        server_name: str | None = None,
-        discovery_timeout: float = 5.0,
-        wire: WireOptions = WireOptions(),
+        self, service: str | None = None, *, registry: str | None = None, **options: Unpack[TransportOptions]
     ) -> None:
-        self._router = Router(
-            AsyncWire,
-            "async",
-            service=service,
-            registry=registry,
-            balancer=balancer,
-            retry=retry,
-            outlier=outlier,
-            host_header=host_header,
-            server_name=server_name,
-            discovery_timeout=discovery_timeout,
-            wire=wire,
-        )
+        self._router = Router(AsyncWire, "async", service, registry, Settings.of(options))
         finalize(self, self._router)
 
     def __repr__(self) -> str:
         return f"<AsyncDiscoTransport {self._router.service or 'any service'}>"
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        call = read_call(request)
         route = self._router.route(self._router.service or request.url.host)
-        if not route.is_known:
-            await self._await_view(route)
-        flow = route.flow(call)
-        attempts = Attempts(route, request)
-        try:
-            send = next(flow)
-            while True:
-                send = flow.send(await self._attempt(send, attempts))
-        except StopIteration as stop:
-            if stop.value is End.NO_INSTANCES:
-                raise route.no_instances() from None
-        except BaseException:
-            flow.close()
-            raise
-        return attempts.deliver()
+        call = read_call(request, monotonic(), deadline=route.settings.deadline, info=route.info(request))
+        attempts = Attempts(route, request, call)
+        if call.info is None:
+            return await self._call(attempts)
+        with Told(attempts, call.info) as told:
+            told.response = await self._call(attempts)
+            return told.response
 
     async def wait_ready(self, timeout: float | None = None) -> None:
         """See `DiscoClient.wait_ready`."""
@@ -88,6 +62,17 @@ class AsyncDiscoTransport(httpx.AsyncBaseTransport):
         if not await _wait(route.resolver, lambda: route.is_callable, limit):
             raise route.no_instances() if route.is_known else route.resolver.timed_out(limit)
 
+    async def explain(self) -> Explanation:
+        """See `DiscoClient.explain`."""
+        route = self._router.route(self._router.service or "")
+        if not route.is_known:
+            await self._await_view(route, NO_CALL)
+        return route.explain()
+
+    def stats(self) -> dict[str, int]:
+        """See `DiscoClient.stats`."""
+        return self._router.stats()
+
     async def aclose(self) -> None:
         loop = find_loop()
         for route in self._router.routes():
@@ -95,21 +80,56 @@ class AsyncDiscoTransport(httpx.AsyncBaseTransport):
                 await route.wire.leave(loop)
         self._router.release()
 
-    async def _await_view(self, route: Route[AsyncWire]) -> None:
-        timeout = route.settings.discovery_timeout
-        if not await _wait(route.resolver, lambda: route.is_known, timeout):
-            raise route.resolver.timed_out(timeout)
+    async def _call(self, attempts: Attempts[AsyncWire]) -> httpx.Response:
+        route, call = attempts.route, attempts.call
+        if not route.is_known:
+            await self._await_view(route, call)
+        flow = route.flow(call)
+        try:
+            step = next(flow)
+            while True:
+                if isinstance(step, Sleep):
+                    await anyio.sleep(step.seconds)
+                    step = flow.send(None)
+                    continue
+                discarded = attempts.take_response()
+                if discarded is not None:
+                    await _discard(discarded)
+                if step.race is None:
+                    outcome, result = await self._attempt(step, attempts)
+                else:
+                    step, outcome, result = await run_race(step.race, step, attempts, self._attempt)
+                attempts.settle(step, result)
+                step = flow.send(outcome)
+        except StopIteration as stop:
+            if stop.value is not End.DELIVER:
+                raise route.refused(stop.value, call) from attempts.error
+        except BaseException:
+            flow.close()
+            discarded = attempts.take_response()
+            if discarded is not None:
+                with anyio.CancelScope(shield=True):
+                    await discarded.aclose()
+            raise
+        return attempts.deliver()
 
-    async def _attempt(self, send: Send, attempts: Attempts[AsyncWire]) -> Outcome:
-        """One attempt: its response or its error stays with *attempts*."""
+    async def _await_view(self, route: Route[AsyncWire], call: Call) -> None:
+        timeout = route.discovery_timeout(call)
+        if not await _wait(route.resolver, lambda: route.is_known, timeout):
+            raise route.unknown(call, timeout)
+
+    async def _attempt(self, send: Send, attempts: Attempts[AsyncWire]) -> tuple[Outcome, Result]:
+        """One attempt."""
         began = monotonic()
         pool = attempts.route.wire.pool(find_loop(), send.endpoint)
+        is_warm, link = False, None
         try:
-            extensions = attempts.begin(send)
-            connection = await pool.take(extensions["timeout"].get("pool"))
-            is_warm = connection.is_idle()
+            extensions = attempts.extensions(send)
+            connection = await pool.take(attempts.pool_timeout(extensions), is_fresh=send.is_fresh)
+            is_warm, link = connection.is_idle(), connection.link
+            link.begin(attempts.call.deadline)
             try:
-                request = pool.origin.aim(attempts.request, extensions)
+                request = pool.origin.aim(attempts.request, attempts.headers(send), extensions)
                 answer = await connection.handle_async_request(request)
             except BaseException:
                 await pool.give(connection)
@@ -117,13 +137,10 @@ class AsyncDiscoTransport(httpx.AsyncBaseTransport):
         except (
             Exception
         ) as error:  # every kind: the flow decides, and what it won't retry is raised as it was
-            outcome = classify(error, monotonic() - began)
-            attempts.failed(send, as_httpx(error))
-            return outcome
+            return attempts.failed(send, error, began, is_warm=is_warm, link=link)
         assert isinstance(answer.stream, AsyncIterable)
         stream = AsyncTrackedStream(answer.stream, connection, pool, send.ticket)
-        attempts.answered(send, make_response(answer, stream))
-        return Outcome(OutcomeKind.RESPONSE, monotonic() - began, answer.status, is_warm)
+        return attempts.answered(send, answer, stream, began, is_warm=is_warm)
 
 
 class AsyncTrackedStream(httpx.AsyncByteStream):
@@ -132,7 +149,7 @@ class AsyncTrackedStream(httpx.AsyncByteStream):
     def __init__(
         self,
         stream: AsyncIterable[bytes],
-        connection: httpcore.AsyncHTTPConnection,
+        connection: AsyncConnection,
         pool: AsyncPool,
         ticket: Ticket,
     ) -> None:
@@ -143,9 +160,18 @@ class AsyncTrackedStream(httpx.AsyncByteStream):
         self._is_open = True
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with wire_errors():
+        try:
             async for part in self._stream:
                 yield part
+        except httpcore.TimeoutException as error:
+            if self._connection.link.is_expired:
+                raise late("while the body was read") from error
+            raise as_httpx(error) from error
+        except Exception as error:
+            ours = as_httpx(error)
+            if ours is error:
+                raise
+            raise ours from error
 
     async def aclose(self) -> None:
         if not self._is_open:
@@ -162,6 +188,20 @@ class AsyncTrackedStream(httpx.AsyncByteStream):
         if self._is_open:
             self._ticket.close()
             self._pool.lose(self._connection)
+
+
+async def _discard(response: httpx.Response) -> None:
+    """Another attempt follows: a short body is read to its end, so that the connection can be used again."""
+    stream = response.stream
+    assert isinstance(stream, AsyncTrackedStream)
+    try:
+        with suppress(Exception):  # it is of no interest any more
+            if is_short(response):
+                async for _ in stream:
+                    pass
+    finally:
+        with suppress(Exception):
+            await stream.aclose()
 
 
 async def _wait(resolver: Resolver, is_enough: Callable[[], bool], timeout: float) -> bool:

@@ -1,52 +1,184 @@
-"""The attempts of one call, as a shell collects them: the last one's response or error, and what became of the others."""
+"""The attempts of one call, as a shell collects them: what each one sends, what became of it, and what the caller gets."""
 
 from __future__ import annotations
 
 import weakref
-from typing import Any, Generic, TypeVar
+from email.utils import parsedate_to_datetime
+from time import monotonic, time
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import httpcore
 import httpx
 
-from ..calling.flow import Send
+from ..calling.steps import Call, Send
+from ..model.outcome import Outcome, OutcomeKind
+from .link import Link
 from .location import logical_location
 from .options import Routed
-from .router import Route, Router, Wire
+from .router import Route, Router, Wire, late
+from .wire import as_httpx, classify
 
-__all__ = ["Attempts", "finalize", "make_response"]
+__all__ = ["Attempts", "Result", "finalize", "is_short"]
 
 W = TypeVar("W", bound=Wire)
+
+Result: TypeAlias = httpx.Response | Exception
+
+SHORT = 4096
+"""Bytes. So much comes with the head, most likely."""
+
+_OURS = b"x-disco-"
 
 
 class Attempts(Generic[W]):
     """What has happened to one request so far."""
 
-    __slots__ = ("_error", "_failures", "_response", "request", "route")
+    __slots__ = ("_earlier", "_headers", "_last", "_result", "call", "request", "route")
 
-    def __init__(self, route: Route[W], request: httpx.Request) -> None:
+    def __init__(self, route: Route[W], request: httpx.Request, call: Call) -> None:
         self.route = route
         self.request = request
+        self.call = call
         host = route.settings.host_header
         if host is not None:
             request.headers["Host"] = host
-        self._failures: list[str] = []
-        self._error: Exception | None = None
-        self._response: httpx.Response | None = None
+        # What came in from outside is not ours, and nobody is to take it for that.
+        self._headers = [
+            pair for pair in request.headers.raw if pair[0][0] not in b"xX" or pair[0][:8].lower() != _OURS
+        ]
+        self._last: Send | None = None
+        self._result: Result | None = None
+        self._earlier: list[str] | None = None
 
-    def begin(self, send: Send) -> dict[str, Any]:
-        return self.route.attempt_extensions(self.request.extensions, send)
+    def headers(self, send: Send) -> list[tuple[bytes, bytes]]:
+        """The request's own, and what is said to this instance."""
+        headers = self._headers
+        if send.headers:
+            said = {
+                name.lower().encode(): (name.encode(), value.encode()) for name, value in send.headers.items()
+            }
+            headers = [pair for pair in headers if pair[0].lower() not in said]
+            headers += said.values()
+        headers = [*headers, (b"X-Disco-Expect", send.endpoint.expectation)]
+        if send.number > 1:
+            headers.append((b"X-Disco-Attempt", b"%d" % send.number))
+        if self.call.deadline is not None:
+            left = max(0, int((self.call.deadline - monotonic()) * 1000))
+            headers.append((b"X-Disco-Deadline", b"%d" % left))
+        return headers
 
-    def failed(self, send: Send, error: Exception) -> None:
-        self._error = error
+    def extensions(self, send: Send) -> dict[str, Any]:
+        """Connecting is bounded by the policy, and TLS is checked against the service's name."""
+        settings = self.route.settings
+        merged = dict(self.request.extensions)
+        merged.pop("disco", None)
+        timeouts = dict(merged.get("timeout") or ())
+        connect, bound = timeouts.get("connect"), settings.policies.retry.connect_timeout
+        if connect is None or connect > bound:
+            timeouts["connect"] = bound
+        merged["timeout"] = timeouts
+        if send.endpoint.address[0] == "https" and "sni_hostname" not in merged:
+            merged["sni_hostname"] = settings.server_name or self.route.service
+        return merged
+
+    def pool_timeout(self, extensions: dict[str, Any]) -> float | None:
+        """Seconds to wait for a connection."""
+        timeout: float | None = extensions["timeout"].get("pool")
+        if self.call.deadline is None:
+            return timeout
+        left = max(0.0, self.call.deadline - monotonic())
+        return left if timeout is None else min(left, timeout)
+
+    def failed(
+        self, send: Send, error: Exception, began: float, *, is_warm: bool, link: Link | None
+    ) -> tuple[Outcome, Result]:
+        """What an attempt that ended with *error* means, and the exception that says so."""
+        now = monotonic()
+        outcome = classify(error, now - began, is_warm=is_warm, link=link)
+        if outcome.kind is OutcomeKind.LOCAL and isinstance(error, httpx.PoolTimeout) and self.is_late:
+            outcome = Outcome(OutcomeKind.EXPIRED, now - began, error=outcome.error)
+        if outcome.kind is not OutcomeKind.EXPIRED:
+            return outcome, as_httpx(error)
+        late_error = late(f"while {send.endpoint.instance.address} had not answered")
+        late_error.__cause__ = error
+        return outcome, late_error
+
+    def answered(
+        self, send: Send, answer: httpcore.Response, stream: Any, began: float, *, is_warm: bool
+    ) -> tuple[Outcome, Result]:
+        """What an answer means, and the response over *stream* as httpx's own transports give it."""
+        endpoint, status = send.endpoint, answer.status
+        kind, retry_after = OutcomeKind.RESPONSE, None
+        extensions = dict(answer.extensions)
+        extensions["disco"] = Routed(endpoint.instance, send.number, send.view.snapshot.revision)
+        response = httpx.Response(
+            status_code=status, headers=answer.headers, stream=stream, extensions=extensions
+        )
+        if status == 429 or status == 503:
+            retry_after = _seconds(response.headers.get("retry-after"))
+        elif status == 421 and response.headers.get("x-disco-instance", endpoint.id) != endpoint.id:
+            kind = OutcomeKind.MISDIRECTED
+        elif 300 <= status < 400:
+            self._redirect(send, response)
+        return Outcome(kind, monotonic() - began, status, is_warm, retry_after), response
+
+    def settle(self, send: Send, result: Result) -> None:
+        """*result* is the last one, until there is another."""
+        self._last, self._result = send, result
+
+    def take_response(self) -> httpx.Response | None:
+        """The last attempt's response, which is not the caller's: another attempt follows."""
+        if self._last is None:
+            return None
+        if self._earlier is None:
+            self._earlier = []
+        self._earlier.append(self._note())
+        result, self._last, self._result = self._result, None, None
+        return result if isinstance(result, httpx.Response) else None
+
+    def deliver(self) -> httpx.Response:
+        """The outcome of the last attempt. An error after several attempts tells of each in a note."""
+        result = self._result
+        if isinstance(result, httpx.Response):
+            return result
+        assert result is not None
+        self.annotate(result)
+        raise result
+
+    def annotate(self, error: Exception) -> None:
+        """Have *error* tell of the attempts, if there were several."""
+        if self._earlier:
+            for note in (*self._earlier, self._note()):
+                error.add_note(note)
+
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return self._last.number if self._last is not None else len(self._earlier or ())
+
+    @property
+    def is_late(self) -> bool:
+        return self.call.deadline is not None and monotonic() >= self.call.deadline
+
+    @property
+    def error(self) -> Exception | None:
+        """The last attempt's."""
+        return self._result if isinstance(self._result, Exception) else None
+
+    def _note(self) -> str:
+        """The last attempt in a line."""
+        send, result = self._last, self._result
+        assert send is not None
         instance = send.endpoint.instance
-        self._failures.append(
-            f"attempt {send.number} at {instance.address} ({instance.id}): {type(error).__name__}: {error}"
+        is_error = isinstance(result, Exception)
+        what = (
+            f"{type(result).__name__}: {result}"
+            if is_error
+            else f"status {getattr(result, 'status_code', '?')}"
         )
+        return f"attempt {send.number} at {instance.address} ({instance.id}): {what}"
 
-    def answered(self, send: Send, response: httpx.Response) -> None:
-        response.extensions["disco"] = Routed(
-            send.endpoint.instance, send.number, send.view.snapshot.revision
-        )
+    def _redirect(self, send: Send, response: httpx.Response) -> None:
         location = response.headers.get("location")
         if location is not None and response.has_redirect_location:
             logical = logical_location(
@@ -54,26 +186,27 @@ class Attempts(Generic[W]):
             )
             if logical is not None:
                 response.headers["location"] = logical
-        self._response = response
-
-    def deliver(self) -> httpx.Response:
-        """The outcome of the last attempt. An error after several attempts tells of each in a note."""
-        if self._response is not None:
-            return self._response
-        assert self._error is not None
-        if len(self._failures) > 1:
-            for note in self._failures:
-                self._error.add_note(note)
-        raise self._error
 
 
-def make_response(answer: httpcore.Response, stream: Any) -> httpx.Response:
-    """A new response over *stream*, as httpx's own transports give it."""
-    return httpx.Response(
-        status_code=answer.status, headers=answer.headers, stream=stream, extensions=dict(answer.extensions)
-    )
+def is_short(response: httpx.Response) -> bool:
+    """Whether its body is so short that reading it to the end is cheaper than a new connection."""
+    length = response.headers.get("content-length", "")
+    return length.isascii() and length.isdigit() and len(length) < 5 and int(length) <= SHORT
 
 
 def finalize(transport: object, router: Router[Any]) -> None:
     """Have a transport that is dropped without being closed give back what it holds."""
     weakref.finalize(transport, router.release).atexit = False
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """``Retry-After`` in seconds from now, as a number or as a date (RFC 9110, 10.2.3)."""
+    if retry_after is None:
+        return None
+    text = retry_after.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:10])
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time())
+    except ValueError:
+        return None

@@ -8,7 +8,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
-__all__ = ["Home", "find_loop"]
+__all__ = ["Home", "find_loop", "is_trio"]
 
 logger = logging.getLogger("discoclient.transport")
 
@@ -23,6 +23,11 @@ def find_loop() -> object:
             raise
         token: object = trio.lowlevel.current_trio_token()
         return token
+
+
+def is_trio() -> bool:
+    """Whether the code runs under trio, and not under asyncio."""
+    return not isinstance(find_loop(), asyncio.AbstractEventLoop)
 
 
 class Home:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import httpx
 
-from ..calling.flow import Call
+from ..balancing.picker import HashKey
+from ..calling.steps import Call
 from ..model.errors import ConfigError
+from ..model.events import CallInfo
 from ..model.instance import Instance
+from ..model.policy import check_seconds
 
-__all__ = ["DiscoOptions", "Routed", "read_call"]
+__all__ = ["NO_CALL", "DiscoOptions", "Routed", "read_call"]
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """RFC 9110, 9.2.2."""
@@ -21,16 +23,21 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 class DiscoOptions(TypedDict, total=False):
     """Options for one request. An unknown one is an error.
 
-    ``retries``: how many attempts may follow the first, in place of the policy's. ``exclude``: ids of instances that the
-    request must not go to.
+    ``deadline``: seconds from now that the whole call may take: all attempts, the waits between them, and the body.
+    ``hash_key``: a string, bytes or a number; with the balancer ``rendezvous`` equal keys go to the same instance.
+    ``retries``: how many attempts may follow the first, in place of the policy's.
+    ``version``: the only version that the request may go to.
+    ``exclude``: ids of instances that the request must not go to.
     """
 
+    deadline: float
+    hash_key: HashKey
     retries: int
+    version: str
     exclude: Iterable[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Routed:
+class Routed(NamedTuple):
     """Who answered: ``instance``; after how many ``attempts``; picked from the service's snapshot at ``revision``."""
 
     instance: Instance
@@ -38,29 +45,62 @@ class Routed:
     revision: int
 
 
-def read_call(request: httpx.Request) -> Call:
-    """What the flow needs to know of *request*. Raises `ConfigError` for options that don't exist."""
+def read_call(
+    request: httpx.Request, now: float, *, deadline: float | None = None, info: CallInfo | None = None
+) -> Call:
+    """What the flow needs to know of *request*, with the client's *deadline* in seconds if it has none of its own.
+
+    Raises `ConfigError` for options that don't exist.
+    """
     options = request.extensions.get("disco")
     is_idempotent = request.method in IDEMPOTENT
     is_replayable = isinstance(request.stream, httpx.ByteStream)
     if options is None:
-        return _CALLS[is_idempotent, is_replayable]
+        if deadline is None and info is None:
+            return _CALLS[is_idempotent, is_replayable]
+        until = None if deadline is None else now + deadline
+        return Call(is_idempotent, is_replayable, deadline=until, info=info)
+    _check_names(options)
+    seconds = options.get("deadline", deadline)
+    if seconds is not None:
+        seconds = check_seconds("extensions['disco']['deadline']", seconds, zero=True)
+    retries, key, version = options.get("retries"), options.get("hash_key"), options.get("version")
+    if retries is not None and (not isinstance(retries, int) or isinstance(retries, bool) or retries < 0):
+        raise ConfigError(
+            f"extensions['disco']['retries'] must be a whole number, 0 or more; got {retries!r}"
+        )
+    if key is not None and (not isinstance(key, str | bytes | int) or isinstance(key, bool)):
+        raise ConfigError(
+            f"extensions['disco']['hash_key'] must be a string, bytes or a whole number; got {key!r}"
+        )
+    if version is not None and not isinstance(version, str):
+        raise ConfigError(f"extensions['disco']['version'] must be a version's name; got {version!r}")
+    exclude = options.get("exclude", ())
+    ids = tuple(exclude) if isinstance(exclude, Iterable) and not isinstance(exclude, str) else (None,)
+    if not all(isinstance(id, str) for id in ids):
+        raise ConfigError("extensions['disco']['exclude'] must be a collection of instance ids")
+    return Call(
+        is_idempotent,
+        is_replayable,
+        exclude=frozenset(ids),
+        retries=retries,
+        deadline=None if seconds is None else now + seconds,
+        key=key,
+        version=version,
+        info=info,
+    )
+
+
+def _check_names(options: object) -> None:
     valid = ", ".join(sorted(DiscoOptions.__annotations__))
     if not isinstance(options, Mapping):
         raise ConfigError(f"extensions['disco'] must be a dict of options; the options are {valid}")
     unknown = sorted(map(repr, options.keys() - DiscoOptions.__annotations__.keys()))
     if unknown:
         raise ConfigError(f"unknown option {unknown[0]} in extensions['disco']; the options are {valid}")
-    retries = options.get("retries")
-    if retries is not None and (not isinstance(retries, int) or isinstance(retries, bool) or retries < 0):
-        raise ConfigError(
-            f"extensions['disco']['retries'] must be a whole number, 0 or more; got {retries!r}"
-        )
-    exclude = options.get("exclude", ())
-    ids = tuple(exclude) if isinstance(exclude, Iterable) and not isinstance(exclude, str) else (None,)
-    if not all(isinstance(id, str) for id in ids):
-        raise ConfigError("extensions['disco']['exclude'] must be a collection of instance ids")
-    return Call(is_idempotent, is_replayable, frozenset(ids), retries)
 
+
+NO_CALL = Call(is_idempotent=True, is_replayable=True)
+"""For those who only look."""
 
 _CALLS = {(one, other): Call(one, other) for one in (True, False) for other in (True, False)}

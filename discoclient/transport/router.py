@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from random import Random
 from time import monotonic
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
+import httpx
 from cachetools import LRUCache
 
-from ..balancing.balancer import Balancer, find_balancer
+from ..balancing.explanation import Explanation, explain
 from ..balancing.view import View
-from ..calling.flow import Call, CallFlow, Send, call_flow
+from ..calling.flow import Caller
+from ..calling.ledger import Ledger
+from ..calling.steps import Call, End
 from ..control.hub import Hub, find_address, hub, is_current
-from ..control.resolver import Resolver, Slot
-from ..model.errors import ConfigError, NoInstances
+from ..control.resolver import Resolver
+from ..control.slot import Slot
+from ..model.errors import DeadlineExceeded, NoInstances, Throttled
+from ..model.events import CallInfo
 from ..model.instance import check_service
-from ..model.policy import OutlierPolicy, RetryPolicy, check_seconds
+from .settings import Settings
 from .wire import WireOptions
 
-__all__ = ["Route", "Router"]
+__all__ = ["Route", "Router", "late"]
 
 MOST_ROUTES = 1000
 """Services that one transport remembers; only a ``disco://`` transport ever sees more than one."""
@@ -33,33 +39,30 @@ class Wire(Protocol):
 W = TypeVar("W", bound=Wire)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What a client was told about how to call."""
-
-    balancer: Balancer
-    retry: RetryPolicy
-    outlier: OutlierPolicy
-    host_header: str | None
-    server_name: str | None
-    discovery_timeout: float
-    wire: WireOptions
-
-
 class Route(Generic[W]):
     """One service, as one transport calls it."""
 
-    __slots__ = ("_rng", "_slot", "resolver", "service", "settings", "wire")
+    __slots__ = ("_slot", "emit", "flow", "ledger", "resolver", "service", "settings", "wire")
 
     def __init__(
-        self, service: str, resolver: Resolver, slot: Slot, wire: W, settings: Settings, rng: Random
+        self,
+        service: str,
+        *,
+        resolver: Resolver,
+        slot: Slot,
+        wire: W,
+        ledger: Ledger,
+        settings: Settings,
+        rng: Random,
     ) -> None:
         self.service = service
         self.resolver = resolver
         self.wire = wire
+        self.ledger = ledger
         self.settings = settings
+        self.emit = settings.emitter
+        self.flow = Caller(self.view, ledger, emit=self.emit, clock=monotonic, rng=rng).flow
         self._slot = slot
-        self._rng = rng
 
     @property
     def is_known(self) -> bool:
@@ -77,28 +80,55 @@ class Route(Generic[W]):
         assert view is not None
         return view
 
-    def flow(self, call: Call) -> CallFlow:
-        settings = self.settings
-        return call_flow(
-            call, self.view, retry=settings.retry, outlier=settings.outlier, clock=monotonic, rng=self._rng
+    def info(self, request: httpx.Request) -> CallInfo | None:
+        """What hooks are told of *request*; ``None`` if there are none."""
+        if not self.settings.emitter.hooks:
+            return None
+        return CallInfo(self.service, request.method, str(request.url))
+
+    def discovery_timeout(self, call: Call) -> float:
+        """Seconds that the call may wait for the first knowledge."""
+        limit = self.settings.discovery_timeout
+        return limit if call.deadline is None else max(0.0, min(limit, call.deadline - monotonic()))
+
+    def unknown(self, call: Call, waited: float) -> Exception:
+        """The error for a call that waited in vain for the first knowledge."""
+        error = self.resolver.timed_out(waited)
+        if call.deadline is None or monotonic() < call.deadline:
+            return error
+        expired = late("while nothing was known of the service")
+        expired.__cause__ = error
+        return expired
+
+    def explain(self) -> Explanation:
+        """Only once `is_known`."""
+        settings, ledger, resolver = self.settings, self.ledger, self.resolver
+        return explain(
+            self.view(),
+            settings.preferences,
+            settings.policies.outlier,
+            monotonic(),
+            age=resolver.age(),
+            phase=str(resolver.phase),
+            is_panic=ledger.is_panic,
+            counts=ledger.stats(),
         )
 
-    def attempt_extensions(self, extensions: dict[str, Any], send: Send) -> dict[str, Any]:
-        """The extensions of one attempt: connecting is bounded by the policy, and TLS is checked against the service's name."""
-        merged = {key: value for key, value in extensions.items() if key != "disco"}
-        timeouts = dict(merged.get("timeout") or {})
-        connect = timeouts.get("connect")
-        bound = self.settings.retry.connect_timeout
-        timeouts["connect"] = bound if connect is None else min(connect, bound)
-        merged["timeout"] = timeouts
-        if send.endpoint.address[0] == "https" and "sni_hostname" not in merged:
-            merged["sni_hostname"] = self.settings.server_name or self.service
-        return merged
+    def refused(self, end: End, call: Call) -> Exception:
+        """The error for a call that ended without an outcome of an attempt."""
+        if end is End.THROTTLED:
+            return Throttled(
+                f"service {self.service!r} refuses most requests of late, so this one was not sent"
+            )
+        return late("before anything was sent") if end is End.EXPIRED else self.no_instances(call)
 
-    def no_instances(self) -> NoInstances:
+    def no_instances(self, call: Call | None = None) -> NoInstances:
         snapshot = self.view().snapshot
         if not snapshot.by_id:
             detail = "nothing is registered there"
+        elif call is not None and call.version is not None:
+            versions = sorted({instance.version or "none" for instance in snapshot.by_id.values()})
+            detail = f"none of version {call.version!r} may be called; there are {', '.join(versions)}"
         else:
             states = sorted(str(instance.state) for instance in snapshot.by_id.values())
             detail = f"{len(states)} registered ({', '.join(states)}), and none of them may be called"
@@ -115,35 +145,15 @@ class Router(Generic[W]):
         self,
         make_wire: Callable[[WireOptions], W],
         kind: str,
-        *,
         service: str | None,
         registry: str | None,
-        balancer: str | Balancer,
-        retry: RetryPolicy,
-        outlier: OutlierPolicy,
-        host_header: str | None,
-        server_name: str | None,
-        discovery_timeout: float,
-        wire: WireOptions,
+        settings: Settings,
     ) -> None:
-        if service is not None:
-            check_service(service)
-        for name, value, kinds in (("retry", retry, RetryPolicy), ("outlier", outlier, OutlierPolicy)):
-            if not isinstance(value, kinds):
-                raise ConfigError(f"{name}= must be a {kinds.__name__}; got {value!r}")
-        self.service = service
+        self.service = service if service is None else check_service(service)
         self._make_wire = make_wire
         self._kind = kind
         self._address = find_address(registry)
-        self._settings = Settings(
-            balancer=find_balancer(balancer),
-            retry=retry,
-            outlier=outlier,
-            host_header=host_header,
-            server_name=server_name,
-            discovery_timeout=check_seconds("discovery_timeout", discovery_timeout),
-            wire=wire,
-        )
+        self._settings = settings
         self._hub: Hub | None = None
         self._fixed: Route[W] | None = None
         self._routes: LRUCache[str, Route[W]] = LRUCache(MOST_ROUTES)
@@ -180,6 +190,13 @@ class Router(Generic[W]):
             for route in routes:
                 shared.release(route.resolver)
 
+    def stats(self) -> dict[str, int]:
+        """The counts of all routes, added up."""
+        total: Counter[str] = Counter()
+        for route in self.routes():
+            total.update(route.ledger.stats())
+        return dict(total)
+
     def routes(self) -> list[Route[W]]:
         return list(self._routes.values())
 
@@ -188,5 +205,21 @@ class Router(Generic[W]):
         resolver = shared.acquire(self._address, service, discovery_timeout=settings.discovery_timeout)
         # The name too: a connection whose certificate was checked for another one is not ours to use.
         key = (self._kind, settings.wire, settings.server_name)
-        wire = resolver.shared(key, lambda: self._make_wire(settings.wire))
-        return Route(service, resolver, resolver.slot(settings.balancer), wire, settings, shared.rng)
+        if settings.last_known is not None:
+            resolver.keep_in(settings.last_known, self._address)
+        return Route(
+            service,
+            resolver=resolver,
+            slot=resolver.slot(replace(settings.preferences, seed=shared.id), settings.emitter),
+            wire=resolver.shared(key, lambda: self._make_wire(settings.wire)),
+            ledger=resolver.shared(settings.policies, lambda: Ledger(service, settings.policies)),
+            settings=settings,
+            rng=shared.rng,
+        )
+
+
+def late(where: str) -> DeadlineExceeded:
+    """The error for a call whose deadline passed."""
+    return DeadlineExceeded(
+        f"the call's deadline passed {where}. It is over all attempts and the body: extensions['disco']['deadline'], or deadline="
+    )

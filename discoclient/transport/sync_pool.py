@@ -6,10 +6,10 @@ import threading
 from collections import deque
 from queue import Empty, SimpleQueue
 
-import httpcore
 import httpx
 
 from ..balancing.endpoint import Endpoint
+from .link import SyncConnection
 from .wire import Origin, WireOptions, wire_errors
 
 __all__ = ["SyncPool", "SyncWire"]
@@ -21,9 +21,9 @@ class SyncPool:
     def __init__(self, endpoint: Endpoint, options: WireOptions) -> None:
         self.origin = Origin(endpoint, options)
         self._endpoint = endpoint
-        self._idle: deque[httpcore.HTTPConnection] = deque(maxlen=None)
+        self._idle: deque[SyncConnection] = deque(maxlen=None)
         # Known here too, so that one whose response is forgotten can be closed.
-        self._busy: set[httpcore.HTTPConnection] = set()
+        self._busy: set[SyncConnection] = set()
         self._max_idle = options.max_idle
         self._is_closed = False
         self._room: SimpleQueue[None] | None = None
@@ -33,19 +33,21 @@ class SyncPool:
             for _ in range(options.max_connections):
                 self._room.put(None)
 
-    def take(self, timeout: float | None) -> httpcore.HTTPConnection:
-        """The freshest idle connection, or a new one that will connect by itself. Raises `httpx.PoolTimeout`."""
+    def take(self, timeout: float | None, *, is_fresh: bool = False) -> SyncConnection:
+        """The freshest idle connection, or a new one that will connect by itself; with *is_fresh* a new one. Raises `httpx.PoolTimeout`."""
         if self._room is not None:
             try:
                 self._room.get(timeout=timeout)
             except Empty:
                 address = self._endpoint.instance.address
                 raise httpx.PoolTimeout(f"all connections to {address} are in use") from None
-        connection = self._freshest() or httpcore.HTTPConnection(**self.origin.connection_settings())
+        connection = (None if is_fresh else self._freshest()) or SyncConnection(
+            **self.origin.connection_settings()
+        )
         self._busy.add(connection)
         return connection
 
-    def give(self, connection: httpcore.HTTPConnection) -> None:
+    def give(self, connection: SyncConnection) -> None:
         """Take a connection back after its response, or after its failure."""
         self._busy.discard(connection)
         try:
@@ -55,7 +57,7 @@ class SyncPool:
             if self._room is not None:
                 self._room.put(None)
 
-    def _freshest(self) -> httpcore.HTTPConnection | None:
+    def _freshest(self) -> SyncConnection | None:
         while True:
             try:
                 connection = self._idle.pop()
@@ -65,7 +67,7 @@ class SyncPool:
                 return connection
             connection.close()
 
-    def _keep_or_close(self, connection: httpcore.HTTPConnection) -> None:
+    def _keep_or_close(self, connection: SyncConnection) -> None:
         if not connection.is_idle() or connection.is_closed() or self._is_full():
             with wire_errors():
                 connection.close()

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from time import monotonic
-from typing import Any
+from typing import Any, Unpack
 
 import httpcore
 import httpx
 
-from ..balancing.balancer import Balancer
 from ..balancing.endpoint import Ticket
-from ..calling.flow import End, Send
-from ..model.outcome import Outcome, OutcomeKind
-from ..model.policy import OutlierPolicy, RetryPolicy, check_seconds
-from .attempts import Attempts, finalize, make_response
-from .options import read_call
-from .router import Route, Router
+from ..balancing.explanation import Explanation
+from ..calling.steps import Call, End, Send, Sleep
+from ..model.outcome import Outcome
+from ..model.policy import check_seconds
+from .attempts import Attempts, Result, finalize, is_short
+from .link import SyncConnection
+from .options import NO_CALL, read_call
+from .router import Route, Router, late
+from .settings import Settings, TransportOptions
 from .sync_pool import SyncPool, SyncWire
-from .wire import WireOptions, as_httpx, classify, wire_errors
+from .sync_race import run_race
+from .telling import Told
+from .wire import as_httpx, wire_errors
 
 __all__ = ["DiscoTransport"]
 
@@ -31,54 +37,23 @@ class DiscoTransport(httpx.BaseTransport):
     """
 
     def __init__(
-        self,
-        service: str | None = None,
-        *,
-        registry: str | None = None,
-        balancer: str | Balancer = "peak_ewma",
-        retry: RetryPolicy = RetryPolicy(),
-        outlier: OutlierPolicy = OutlierPolicy(),
-        host_header: str | None = None,
-        server_name: str | None = None,
-        discovery_timeout: float = 5.0,
-        wire: WireOptions = WireOptions(),
+        self, service: str | None = None, *, registry: str | None = None, **options: Unpack[TransportOptions]
     ) -> None:
-        self._router = Router(
-            SyncWire,
-            "sync",
-            service=service,
-            registry=registry,
-            balancer=balancer,
-            retry=retry,
-            outlier=outlier,
-            host_header=host_header,
-            server_name=server_name,
-            discovery_timeout=discovery_timeout,
-            wire=wire,
-        )
+        self._router = Router(SyncWire, "sync", service, registry, Settings.of(options))
         finalize(self, self._router)
 
     def __repr__(self) -> str:
         return f"<DiscoTransport {self._router.service or 'any service'}>"
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        call = read_call(request)
         route = self._router.route(self._router.service or request.url.host)
-        if not route.is_known:
-            self._await_view(route)
-        flow = route.flow(call)
-        attempts = Attempts(route, request)
-        try:
-            send = next(flow)
-            while True:
-                send = flow.send(self._attempt(send, attempts))
-        except StopIteration as stop:
-            if stop.value is End.NO_INSTANCES:
-                raise route.no_instances() from None
-        except BaseException:
-            flow.close()
-            raise
-        return attempts.deliver()
+        call = read_call(request, monotonic(), deadline=route.settings.deadline, info=route.info(request))
+        attempts = Attempts(route, request, call)
+        if call.info is None:
+            return self._call(attempts)
+        with Told(attempts, call.info) as told:
+            told.response = self._call(attempts)
+            return told.response
 
     def wait_ready(self, timeout: float | None = None) -> None:
         """See `DiscoClient.wait_ready`."""
@@ -89,24 +64,73 @@ class DiscoTransport(httpx.BaseTransport):
         if not route.resolver.wait(lambda: route.is_callable, limit):
             raise route.no_instances() if route.is_known else route.resolver.timed_out(limit)
 
+    def explain(self) -> Explanation:
+        """See `DiscoClient.explain`."""
+        route = self._router.route(self._router.service or "")
+        if not route.is_known:
+            self._await_view(route, NO_CALL)
+        return route.explain()
+
+    def stats(self) -> dict[str, int]:
+        """See `DiscoClient.stats`."""
+        return self._router.stats()
+
     def close(self) -> None:
         self._router.release()
 
-    def _await_view(self, route: Route[SyncWire]) -> None:
-        timeout = route.settings.discovery_timeout
-        if not route.resolver.wait(lambda: route.is_known, timeout):
-            raise route.resolver.timed_out(timeout)
+    def _call(self, attempts: Attempts[SyncWire]) -> httpx.Response:
+        route, call = attempts.route, attempts.call
+        if not route.is_known:
+            self._await_view(route, call)
+        flow = route.flow(call)
+        try:
+            step = next(flow)
+            while True:
+                if isinstance(step, Sleep):
+                    time.sleep(step.seconds)
+                    step = flow.send(None)
+                    continue
+                discarded = attempts.take_response()
+                if discarded is not None:
+                    _discard(discarded)
+                if step.race is None:
+                    outcome, result = self._attempt(step, attempts)
+                else:
+                    step, outcome, result = run_race(step.race, step, attempts, self._attempt)
+                attempts.settle(step, result)
+                step = flow.send(outcome)
+        except StopIteration as stop:
+            if stop.value is not End.DELIVER:
+                raise route.refused(stop.value, call) from attempts.error
+        except BaseException:
+            flow.close()
+            discarded = attempts.take_response()
+            if discarded is not None:
+                discarded.close()
+            raise
+        return attempts.deliver()
 
-    def _attempt(self, send: Send, attempts: Attempts[SyncWire]) -> Outcome:
-        """One attempt: its response or its error stays with *attempts*."""
+    def _await_view(self, route: Route[SyncWire], call: Call) -> None:
+        timeout = route.discovery_timeout(call)
+        if not route.resolver.wait(lambda: route.is_known, timeout):
+            raise route.unknown(call, timeout)
+
+    def _attempt(
+        self, send: Send, attempts: Attempts[SyncWire], connections: dict[int, SyncConnection] | None = None
+    ) -> tuple[Outcome, Result]:
+        """One attempt. The connection that carries it is in *connections*, by the attempt's number, for whoever breaks it off."""
         began = monotonic()
         pool = attempts.route.wire.pool(send.endpoint)
+        is_warm, link = False, None
         try:
-            extensions = attempts.begin(send)
-            connection = pool.take(extensions["timeout"].get("pool"))
-            is_warm = connection.is_idle()
+            extensions = attempts.extensions(send)
+            connection = pool.take(attempts.pool_timeout(extensions), is_fresh=send.is_fresh)
+            is_warm, link = connection.is_idle(), connection.link
+            link.begin(attempts.call.deadline)
+            if connections is not None:
+                connections[send.number] = connection
             try:
-                request = pool.origin.aim(attempts.request, extensions)
+                request = pool.origin.aim(attempts.request, attempts.headers(send), extensions)
                 answer = connection.handle_request(request)
             except BaseException:
                 pool.give(connection)
@@ -114,20 +138,17 @@ class DiscoTransport(httpx.BaseTransport):
         except (
             Exception
         ) as error:  # every kind: the flow decides, and what it won't retry is raised as it was
-            outcome = classify(error, monotonic() - began)
-            attempts.failed(send, as_httpx(error))
-            return outcome
+            return attempts.failed(send, error, began, is_warm=is_warm, link=link)
         assert isinstance(answer.stream, Iterable)
         stream = TrackedStream(answer.stream, connection, pool, send.ticket)
-        attempts.answered(send, make_response(answer, stream))
-        return Outcome(OutcomeKind.RESPONSE, monotonic() - began, answer.status, is_warm)
+        return attempts.answered(send, answer, stream, began, is_warm=is_warm)
 
 
 class TrackedStream(httpx.SyncByteStream):
     """A response's body. When it is closed, read or not, the request is over: once, and also if it is only forgotten."""
 
     def __init__(
-        self, stream: Iterable[bytes], connection: httpcore.HTTPConnection, pool: SyncPool, ticket: Ticket
+        self, stream: Iterable[bytes], connection: SyncConnection, pool: SyncPool, ticket: Ticket
     ) -> None:
         self._stream: Any = stream
         self._connection = connection
@@ -136,8 +157,17 @@ class TrackedStream(httpx.SyncByteStream):
         self._is_open = True
 
     def __iter__(self) -> Iterator[bytes]:
-        with wire_errors():
+        try:
             yield from self._stream
+        except httpcore.TimeoutException as error:
+            if self._connection.link.is_expired:
+                raise late("while the body was read") from error
+            raise as_httpx(error) from error
+        except Exception as error:
+            ours = as_httpx(error)
+            if ours is error:
+                raise
+            raise ours from error
 
     def close(self) -> None:
         if not self._is_open:
@@ -153,3 +183,15 @@ class TrackedStream(httpx.SyncByteStream):
     def __del__(self) -> None:
         if self._is_open:
             self.close()
+
+
+def _discard(response: httpx.Response) -> None:
+    """Another attempt follows: a short body is read to its end, so that the connection can be used again."""
+    stream = response.stream
+    assert isinstance(stream, TrackedStream)
+    with suppress(Exception):  # it is of no interest any more
+        if is_short(response):
+            for _ in stream:
+                pass
+    with suppress(Exception):
+        stream.close()

@@ -14,6 +14,7 @@ import httpx
 
 from ..balancing.endpoint import Endpoint
 from ..model.outcome import Outcome, OutcomeKind
+from .link import Link
 
 __all__ = ["Origin", "WireOptions", "as_httpx", "classify", "wire_errors"]
 
@@ -86,18 +87,16 @@ class Origin:
             "http2": self._options.http2,
         }
 
-    def aim(self, request: httpx.Request, extensions: dict[str, Any]) -> httpcore.Request:
-        """*request* for this endpoint: the same in all but where it goes."""
+    def aim(
+        self, request: httpx.Request, headers: list[tuple[bytes, bytes]], extensions: dict[str, Any]
+    ) -> httpcore.Request:
+        """*request* for this endpoint: the same in all but where it goes, and what is said to it alone."""
         origin = self._origin
         url = httpcore.URL(
             scheme=self._scheme, host=origin.host, port=origin.port, target=request.url.raw_path
         )
         return httpcore.Request(
-            method=request.method,
-            url=url,
-            headers=request.headers.raw,
-            content=request.stream,
-            extensions=extensions,
+            method=request.method, url=url, headers=headers, content=request.stream, extensions=extensions
         )
 
 
@@ -146,14 +145,25 @@ def wire_errors() -> Iterator[None]:
         raise ours from error
 
 
-def classify(error: Exception, latency: float) -> Outcome:
+def classify(error: Exception, latency: float, *, is_warm: bool = False, link: Link | None = None) -> Outcome:
     """What a failed attempt means for the next one.
 
     *error* as it was raised: one of httpx's own comes from the request's body, which may be read from somewhere else, and not
-    from our wire.
+    from our wire. *is_warm*: whether the connection had been used before; *link* is its.
     """
+    return Outcome(
+        _kind(error, is_warm=is_warm, link=link), latency, is_warm=is_warm, error=type(error).__name__
+    )
+
+
+def _kind(error: Exception, *, is_warm: bool, link: Link | None) -> OutcomeKind:
+    if link is not None and link.is_expired and isinstance(error, httpcore.TimeoutException):
+        return OutcomeKind.EXPIRED
     if isinstance(error, httpcore.ConnectError | httpcore.ConnectTimeout):
-        return Outcome(OutcomeKind.NOT_SENT, latency)
-    if type(error) in _ERRORS and not isinstance(error, _LOCAL):
-        return Outcome(OutcomeKind.NO_ANSWER, latency)
-    return Outcome(OutcomeKind.LOCAL, latency)
+        return OutcomeKind.NOT_SENT
+    if type(error) not in _ERRORS or isinstance(error, _LOCAL):
+        return OutcomeKind.LOCAL
+    is_closed = not isinstance(error, httpcore.TimeoutException)
+    if is_warm and is_closed and link is not None and not link.has_answer:
+        return OutcomeKind.STALE
+    return OutcomeKind.NO_ANSWER

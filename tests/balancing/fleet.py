@@ -9,6 +9,7 @@ from typing import Any
 
 from discoclient.balancing.balancer import find_balancer
 from discoclient.balancing.endpoint import Endpoint, Ticket
+from discoclient.balancing.preferences import Preferences
 from discoclient.balancing.view import View, build_view
 from discoclient.model.instance import Instance
 from discoclient.model.outcome import Outcome, OutcomeKind
@@ -17,7 +18,7 @@ from discoclient.model.snapshot import Snapshot
 
 __all__ = ["BALANCERS", "OK", "REFUSED", "SILENT", "eject", "fleet", "instance", "play", "view"]
 
-BALANCERS = ["peak_ewma", "least_request", "round_robin", "random"]
+BALANCERS = ["peak_ewma", "least_request", "round_robin", "random", "weighted_round_robin", "rendezvous"]
 
 OK = Outcome(OutcomeKind.RESPONSE, 0.01, 200)
 SILENT = Outcome(OutcomeKind.NO_ANSWER, 0.01)
@@ -45,14 +46,14 @@ def fleet(size: int, *, latency: float = 0.0, weights: Sequence[float] = (), **f
 def view(endpoints: Sequence[Endpoint], balancer: str, *, seed: int = 1) -> View:
     by_id = {endpoint.id: endpoint for endpoint in endpoints}
     snapshot = Snapshot("web", 1, {id: endpoint.instance for id, endpoint in by_id.items()})
-    return build_view(snapshot, by_id, find_balancer(balancer), Random(seed))
+    return build_view(snapshot, by_id, Preferences(balancer=find_balancer(balancer)), Random(seed))
 
 
 def eject(endpoint: Endpoint, now: float = 0.0, *, seconds: float = 100.0) -> None:
     """Have it ejected for *seconds* to twice that."""
     ticket = endpoint.start(now)
     policy = OutlierPolicy(base_ejection=seconds * 2, max_ejection=seconds * 2)
-    assert endpoint.judge(ticket, REFUSED, now, policy, lambda: True, Random(1))
+    assert endpoint.judge(ticket, REFUSED, now, policy, lambda endpoint: None, Random(1))
     ticket.close()
     assert endpoint.is_ejected(now)
 

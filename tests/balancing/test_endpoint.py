@@ -14,7 +14,7 @@ from discoclient.model.outcome import Outcome, OutcomeKind
 from discoclient.model.policy import OutlierPolicy
 from tests.balancing.fleet import OK, REFUSED, SILENT, eject, instance
 
-POLICY = OutlierPolicy()
+POLICY = OutlierPolicy(min_success_rate=0.0)
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_many_threads_lose_no_count(endpoint: Endpoint) -> None:
             endpoint.observe(OK, 0.0)
             ticket.close()
             shared[-1].close()  # perhaps another thread's, and perhaps for the second time
-            endpoint.judge(ticket, OK, 0.0, POLICY, lambda: True, Random(1))
+            endpoint.judge(ticket, OK, 0.0, POLICY, lambda endpoint: None, Random(1))
 
     threads = [threading.Thread(target=work) for _ in range(crowd)]
     for thread in threads:
@@ -192,9 +192,12 @@ def judge(
 ) -> bool:
     """One request from its start to its end."""
     ticket = endpoint.start(now)
-    is_ejected = endpoint.judge(ticket, outcome, now, policy, lambda: may, Random(seed))
+    verdict = endpoint.judge(
+        ticket, outcome, now, policy, lambda endpoint: None if may else "max_ejected", Random(seed)
+    )
     ticket.close()
-    return is_ejected
+    assert verdict is None or verdict.because == (None if may else "max_ejected")
+    return verdict is not None and verdict.is_ejected
 
 
 @pytest.mark.parametrize("limit", [1, 3, 5])
@@ -235,8 +238,8 @@ def spans(policy: OutlierPolicy, count: int, seed: int) -> list[float]:
     endpoint, now, found = Endpoint(instance(1), now=0.0), 0.0, []
     for _ in range(count):
         assert judge(endpoint, REFUSED, now, policy=policy, seed=seed)
-        found.append(endpoint._ejected_until - now)
-        now = endpoint._ejected_until
+        found.append(endpoint.accrual.until - now)
+        now = endpoint.accrual.until
         assert not endpoint.is_ejected(now)
     return found
 
@@ -269,25 +272,25 @@ def test_when_no_more_may_be_ejected_it_is_not(endpoint: Endpoint) -> None:
 def test_whether_more_may_be_ejected_is_asked_only_when_it_comes_to_that(endpoint: Endpoint) -> None:
     """The answer costs a look at every endpoint."""
 
-    def may() -> bool:
+    def veto(endpoint: Endpoint) -> str | None:
         asked.append(True)
-        return True
+        return None
 
     asked: list[bool] = []
     ticket = endpoint.start(0.0)
     for outcome in (OK, SILENT, SILENT, OK, SILENT):
-        endpoint.judge(ticket, outcome, 0.0, POLICY, may, Random(1))
+        endpoint.judge(ticket, outcome, 0.0, POLICY, veto, Random(1))
     assert asked == []
 
 
 def test_what_fails_while_it_is_ejected_does_not_prolong_it(endpoint: Endpoint) -> None:
     tickets = [endpoint.start(0.0) for _ in range(20)]
     judge(endpoint, REFUSED)
-    until = endpoint._ejected_until
+    until = endpoint.accrual.until
     for ticket in tickets:
-        assert not endpoint.judge(ticket, REFUSED, 1.0, POLICY, lambda: True, Random(1))
+        assert not endpoint.judge(ticket, REFUSED, 1.0, POLICY, lambda endpoint: None, Random(1))
         ticket.close()
-    assert endpoint._ejected_until == until
+    assert endpoint.accrual.until == until
 
 
 # ---- probation
@@ -349,7 +352,7 @@ def test_a_probe_whose_failure_may_not_eject_leaves_it_on_probation(probation: E
 def test_a_probe_whose_body_is_still_read_holds_nobody_up(probation: Endpoint, verdict: Outcome) -> None:
     """A stream of events may last for days; the verdict came with its headers."""
     stream = probation.start(1000.0)
-    probation.judge(stream, verdict, 1000.0, POLICY, lambda: True, Random(1))
+    probation.judge(stream, verdict, 1000.0, POLICY, lambda endpoint: None, Random(1))
     judge(probation, REFUSED, 2000.0)
     assert probation.is_ejected(2000.0)
     assert not probation.is_ejected(3000.0)
@@ -363,7 +366,7 @@ def test_a_probe_whose_body_is_still_read_holds_nobody_up(probation: Endpoint, v
 def test_who_was_under_way_before_the_ejection_is_no_probe(endpoint: Endpoint) -> None:
     early = endpoint.start(0.0)
     eject(endpoint)
-    endpoint.judge(early, OK, 1.0, POLICY, lambda: True, Random(1))
+    endpoint.judge(early, OK, 1.0, POLICY, lambda endpoint: None, Random(1))
     early.close()
     assert endpoint.is_ejected(2.0)
 

@@ -34,7 +34,7 @@ class Accounting(RuleBasedStateMachine):
     @rule()
     def start(self) -> None:
         was_on_probation = (
-            self.endpoint._ejections > 0
+            self.endpoint.accrual.ejections > 0
             and not self.endpoint.is_ejected(self.now)
             and not any(ticket.is_probe for ticket in self.open)
         )
@@ -61,15 +61,23 @@ class Accounting(RuleBasedStateMachine):
         ticket = left[data.draw(st.integers(0, len(left) - 1))]
         self.judged.append(ticket)
         before = self.endpoint.cost(self.now)
-        was_ejected = self.now < self.endpoint._ejected_until
+        was_ejected = self.now < self.endpoint.accrual.until
         self.endpoint.observe(outcome, self.now)
-        is_new = self.endpoint.judge(ticket, outcome, self.now, OutlierPolicy(), lambda: may, self.rng)
+        verdict = self.endpoint.judge(
+            ticket,
+            outcome,
+            self.now,
+            OutlierPolicy(),
+            lambda endpoint: None if may else "max_ejected",
+            self.rng,
+        )
+        is_new = verdict is not None and verdict.is_ejected
         if outcome.is_failure:
             assert self.endpoint.cost(self.now) >= before
         assert not (is_new and (was_ejected or not may or not outcome.is_failure))
         if is_new:
             assert self.endpoint.is_ejected(self.now)
-            assert 2.5 <= self.endpoint._ejected_until - self.now <= 300.0
+            assert 2.5 <= self.endpoint.accrual.until - self.now <= 300.0
 
     @rule(seconds=st.sampled_from([0.01, 1.0, 5.0, 400.0]))
     def time_passes(self, seconds: float) -> None:

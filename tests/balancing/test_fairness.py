@@ -10,6 +10,7 @@ import pytest
 from discoclient.balancing.balancer import PeakEwma
 from discoclient.balancing.endpoint import Endpoint
 from discoclient.balancing.picker import Picker, TwoChoicesPicker
+from discoclient.balancing.weights import WeightClasses
 from discoclient.model.instance import Instance
 from discoclient.model.outcome import Outcome, OutcomeKind
 
@@ -49,7 +50,7 @@ def test_no_equal_is_starved_for_seconds_by_chance(seed: int) -> None:
 def test_a_sharp_comparison_starves_the_worst_of_three() -> None:
     """Negative control: what the one above is there for."""
     rng = Random(1)
-    assert least_share(TwoChoicesPicker(fleet(3), Endpoint.cost, rng), 3, rng) < 0.05
+    assert least_share(TwoChoicesPicker(WeightClasses(fleet(3)), Endpoint.cost, rng), 3, rng) < 0.05
 
 
 def test_the_first_answer_on_a_new_connection_is_no_measure_of_an_instance() -> None:

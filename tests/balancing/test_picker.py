@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 from collections import Counter
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 
 from discoclient.balancing.balancer import find_balancer
 from discoclient.balancing.endpoint import Endpoint
-from discoclient.balancing.picker import Picker, RoundRobinPicker, TwoChoicesPicker
+from discoclient.balancing.picker import Picker, TwoChoicesPicker
+from discoclient.balancing.round_robin import RoundRobinPicker
+from discoclient.balancing.weights import WeightClasses
 from discoclient.model.outcome import Outcome, OutcomeKind
 from tests.balancing.fleet import BALANCERS, SILENT, eject, fleet, play, view
 from tests.support.properties import thorough
@@ -169,7 +172,9 @@ def test_many_threads_can_pick_at_once(balancer: str) -> None:
 def test_the_two_candidates_are_always_two(tried: tuple[str, ...]) -> None:
     """With a pair there is but one choice: the worse of them never wins, not even against itself."""
     good, bad = fleet(2)
-    chosen = TwoChoicesPicker([good, bad], lambda endpoint, now: float(endpoint is bad), Random(1))
+    chosen = TwoChoicesPicker(
+        WeightClasses([good, bad]), lambda endpoint, now: float(endpoint is bad), Random(1)
+    )
     assert {chosen.pick(0.0, tried) for _ in range(1000)} == {good}
 
 
@@ -182,7 +187,7 @@ def test_every_pair_is_drawn_equally_often() -> None:
         drawn.append(endpoint.id)
         return 1.0
 
-    chosen = TwoChoicesPicker(endpoints, cost, Random(3))
+    chosen = TwoChoicesPicker(WeightClasses(endpoints), cost, Random(3))
     for _ in range(15_000):
         drawn.clear()
         chosen.pick(0.0)
@@ -331,9 +336,17 @@ def test_round_robin_stays_even_when_all_are_ejected() -> None:
     assert list(counts.values()) == [100] * 4
 
 
-def test_round_robin_takes_no_notice_of_weights() -> None:
-    counts = play(view(fleet(2, weights=[1, 1000]), "round_robin"), 100)
-    assert counts == {"instance-0": 50, "instance-1": 50}
+def test_round_robin_goes_round_as_often_as_the_weights_say_and_evenly() -> None:
+    chosen = view(fleet(2, weights=[1, 4]), "round_robin")
+    order = [chosen.pick(0.0).id for _ in range(500)]  # type: ignore[union-attr]
+    assert order.count("instance-0") == 100
+    gaps = [
+        later - earlier
+        for earlier, later in itertools.pairwise(
+            index for index, id in enumerate(order) if id == "instance-0"
+        )
+    ]
+    assert set(gaps) <= {4, 5, 6}
 
 
 # ---- many

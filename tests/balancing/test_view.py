@@ -11,6 +11,7 @@ import pytest
 from discoclient.balancing.balancer import find_balancer
 from discoclient.balancing.endpoint import Endpoint
 from discoclient.balancing.reconcile import reconcile
+from discoclient.balancing.preferences import Preferences
 from discoclient.balancing.view import View, build_view
 from discoclient.model.instance import Instance, State
 from discoclient.model.outcome import Outcome, OutcomeKind
@@ -149,7 +150,9 @@ def picks(chosen: View, count: int = 200, *, tried: frozenset[str] = frozenset()
 
 
 def build(balancer: str, *instances: Instance) -> View:
-    return build_view(snapshot(*instances), known(*instances), find_balancer(balancer), Random(1))
+    return build_view(
+        snapshot(*instances), known(*instances), Preferences(balancer=find_balancer(balancer)), Random(1)
+    )
 
 
 @every_balancer
@@ -185,7 +188,7 @@ def test_a_view_of_nothing_has_nothing(balancer: str) -> None:
 def test_a_view_keeps_its_snapshot_and_its_endpoints() -> None:
     endpoints = {endpoint.id: endpoint for endpoint in fleet(2)}
     taken = snapshot(*(endpoint.instance for endpoint in endpoints.values()), revision=77)
-    chosen = build_view(taken, endpoints, find_balancer("random"), Random(1))
+    chosen = build_view(taken, endpoints, Preferences(balancer=find_balancer("random")), Random(1))
     assert chosen.snapshot.revision == 77
     assert chosen.endpoints is endpoints
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from discoclient import Endpoint, Instance, RegistryHandle, State
-from discoclient.balancing.balancer import RandomChoice
+from discoclient.balancing.preferences import Preferences
 from discoclient.testing import TestRegistry
 from tests.support.eventually import eventually
 from tests.support.servers import Behaviour, HttpServer, Servers
@@ -76,7 +76,7 @@ class Fleet:
         resolver = self.handle.resolver(instance.service)
 
         def is_known() -> bool:
-            slot = resolver.slot(RandomChoice())  # made under the lock under which the views are published
+            slot = resolver.slot(Preferences())  # made under the lock under which the views are published
             assert slot.view is not None
             if slot.view.snapshot.by_id.get(instance.id) != instance:
                 return False
@@ -88,7 +88,7 @@ class Fleet:
         resolver = self.handle.resolver(instance.service)
 
         def is_gone() -> bool:
-            slot = resolver.slot(RandomChoice())
+            slot = resolver.slot(Preferences())
             return slot.view is not None and instance.id not in slot.view.snapshot.by_id
 
         eventually(is_gone, timeout=10.0, what=f"{instance.id} is known to have gone")

@@ -1,0 +1,78 @@
+"""Rendezvous hashing: equal keys go to the same endpoint, and when one leaves, only its keys move, evenly to the others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Sequence
+from random import Random
+
+from .endpoint import Endpoint
+from .hashing import digest, mix
+from .picker import HashKey, TwoChoicesPicker
+from .weights import WeightClasses
+
+__all__ = ["RendezvousPicker"]
+
+OVERLOAD = 1.25
+"""What one endpoint may have in flight, as a multiple of its fair share, before its keys go to the next in their order (V.
+Mirrokni, M. Thorup, M. Zadimoghaddam, "Consistent hashing with bounded loads", 2017)."""
+REMEMBERED = 4096
+"""Keys whose order of endpoints is kept."""
+DEEP = 8
+"""How much of that order is kept: with 8 of them ejected, tried or overloaded it is worked out anew."""
+
+
+class RendezvousPicker:
+    """D. Thaler, C. Ravishankar, "A name-based mapping scheme for rendezvous" (1996), with weights by C. Schindelhauer and G.
+    Schomaker (2005). A key that was not seen of late costs a look at every endpoint. Without a key it is two random choices.
+    """
+
+    __slots__ = ("_by_load", "_orders", "_seeds", "_total", "_weights")
+
+    def __init__(self, weights: WeightClasses, rng: Random) -> None:
+        self._weights = weights
+        self._total = sum(weights.weights) or float(len(weights.everyone))
+        self._seeds = tuple(digest(endpoint.id) for endpoint in weights.everyone)
+        self._orders: dict[int, tuple[tuple[Endpoint, float], ...]] = {}
+        self._by_load = TwoChoicesPicker(weights, lambda endpoint, now: endpoint.in_flight, rng)
+
+    def pick(self, now: float, tried: Container[str] = (), key: HashKey | None = None) -> Endpoint | None:
+        if key is None:
+            return self._by_load.pick(now, tried)
+        point = digest(key)
+        order = self._orders.get(point)
+        if order is None:
+            if len(self._orders) >= REMEMBERED:
+                self._orders.clear()
+            order = self._orders[point] = self._order(point)[:DEEP]
+        found = self._first(order, now, tried)
+        if found is None and len(self._weights.everyone) > len(order):
+            found = self._first(self._order(point), now, tried)
+        return found
+
+    def _first(
+        self, order: Sequence[tuple[Endpoint, float]], now: float, tried: Container[str]
+    ) -> Endpoint | None:
+        """The first that may be called and has room; else the first that may be called; else the first that is ejected."""
+        left = [(endpoint, weight) for endpoint, weight in order if endpoint.id not in tried]
+        able = [(endpoint, weight) for endpoint, weight in left if not endpoint.is_ejected(now)]
+        if not able:
+            return left[0][0] if left and len(order) == len(self._weights.everyone) else None
+        busy = sum(endpoint.in_flight for endpoint in self._weights.everyone) + 1
+        for endpoint, weight in able:
+            if endpoint.in_flight < math.ceil(OVERLOAD * busy * weight / self._total):
+                return endpoint
+        return able[0][0] if len(order) == len(self._weights.everyone) else None
+
+    def _order(self, point: int) -> tuple[tuple[Endpoint, float], ...]:
+        """All endpoints, as they come for that key."""
+        is_weightless = not any(self._weights.weights)
+        scored = []
+        for endpoint, weight, seed in zip(
+            self._weights.everyone, self._weights.weights, self._seeds, strict=True
+        ):
+            share = 1.0 if is_weightless else weight
+            if share > 0:
+                scored.append((-math.log(mix(seed ^ point)) / share, endpoint.id, endpoint, share))
+        scored.sort(key=lambda row: row[:2])
+        return tuple((endpoint, share) for _, _, endpoint, share in scored)

@@ -1,0 +1,68 @@
+"""First a group of endpoints, then one of them: a canary's share and a zone's are kept, whatever the load metric thinks."""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections.abc import Container, Sequence
+from itertools import accumulate
+from random import Random
+
+from .endpoint import Endpoint
+from .hashing import fraction
+from .picker import HashKey, Picker
+from .weights import WeightClasses
+
+__all__ = ["SplitPicker", "ZonePicker"]
+
+
+class SplitPicker:
+    """*groups*: pickers with the shares of the requests that they get, which add up to 1. Where one has nothing but
+    ejected endpoints, the next one is asked.
+    """
+
+    __slots__ = ("_bounds", "_pickers", "_rng")
+
+    def __init__(self, groups: Sequence[tuple[float, Picker]], rng: Random) -> None:
+        self._pickers = tuple(picker for _, picker in groups)
+        self._bounds = tuple(accumulate(share for share, _ in groups))
+        self._rng = rng
+
+    def pick(self, now: float, tried: Container[str] = (), key: HashKey | None = None) -> Endpoint | None:
+        chosen = bisect(self._bounds, _point(key, self._rng))
+        return _first_able(self._pickers, min(chosen, len(self._pickers) - 1), now, tried, key)
+
+
+class ZonePicker:
+    """*near* gets *share* of the requests, less what it has lost: as much of its capacity as is ejected spills over to *far*."""
+
+    __slots__ = ("_pickers", "_rng", "_share", "_weights")
+
+    def __init__(self, near: Picker, far: Picker, share: float, weights: WeightClasses, rng: Random) -> None:
+        """*weights*: those of *near*."""
+        self._pickers = (near, far)
+        self._share = share
+        self._weights = weights
+        self._rng = rng
+
+    def pick(self, now: float, tried: Container[str] = (), key: HashKey | None = None) -> Endpoint | None:
+        is_near = _point(key, self._rng) < self._share and not self._weights.sample(self._rng).is_ejected(now)
+        return _first_able(self._pickers, 0 if is_near else 1, now, tried, key)
+
+
+def _point(key: HashKey | None, rng: Random) -> float:
+    """Equal keys are in the same group."""
+    return rng.random() if key is None else fraction(key)
+
+
+def _first_able(
+    pickers: Sequence[Picker], first: int, now: float, tried: Container[str], key: HashKey | None
+) -> Endpoint | None:
+    """What the picker at *first* picks, if it is not ejected; else what the others do; else the first one's, if it has any."""
+    last_resort = None
+    for picker in (pickers[first], *pickers[:first], *pickers[first + 1 :]):
+        endpoint = picker.pick(now, tried) if key is None else picker.pick(now, tried, key)
+        if endpoint is not None:
+            if not endpoint.is_ejected(now):
+                return endpoint
+            last_resort = last_resort or endpoint
+    return last_resort

@@ -1,0 +1,193 @@
+"""The publisher of one service: the slow path from a new snapshot to the views that requests read."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Collection, Iterable, Mapping
+from random import Random
+
+from cachetools import LRUCache
+
+from ..balancing.endpoint import Endpoint, Rank
+from ..balancing.guard import VanishGuard
+from ..balancing.preferences import Preferences
+from ..balancing.reconcile import reconcile
+from ..balancing.view import View, build_view
+from ..model.events import Event, InstancesHeld, SnapshotChanged
+from ..model.instance import Instance
+from ..model.snapshot import Snapshot
+from .slot import Slot
+
+__all__ = ["Publisher"]
+
+logger = logging.getLogger("discoclient.control")
+
+REMEMBERED = 256
+"""Endpoints that left, and are remembered in case that they come back: an ejected one stays ejected."""
+SHORTEST = 0.01
+"""Seconds between two rebuilds at least."""
+
+
+class Publisher:
+    """Keeps the endpoints over the changes, and a view for each slot. `slot` may be called from any thread, all else on the
+    background loop; *post* calls a function there.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        *,
+        clock: Callable[[], float],
+        rng: Random,
+        post: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self.service = service
+        self.snapshot: Snapshot | None = None
+        self.endpoints: Mapping[str, Endpoint] = {}
+        self._clock = clock
+        self._rng = rng
+        self._post = post
+        self._lock = threading.Lock()
+        self._slots: weakref.WeakSet[Slot] = weakref.WeakSet()
+        self._guard = VanishGuard()
+        self._held: dict[str, tuple[Endpoint, float]] = {}  # with when they vanished
+        self._memory: LRUCache[str, Endpoint] = LRUCache(REMEMBERED)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def slot(self, preferences: Preferences, emit: Callable[[Event], None] = lambda event: None) -> Slot:
+        """A slot that is kept up to date for as long as somebody holds it."""
+        slot = Slot(preferences, emit)
+        with self._lock:
+            if self.snapshot is not None:
+                slot.view = self._build(preferences, self.snapshot)
+            self._slots.add(slot)
+        if slot.view is not None and slot.view.rebuild_at is not None:
+            self._post(self._schedule)
+        return slot
+
+    def publish(self, snapshot: Snapshot, changed: Collection[str], drained: Collection[str]) -> None:
+        """*changed*: the ids that may have. *drained*: those that were last seen draining, and are gone."""
+        now = self._clock()
+        before = self.snapshot.by_id if self.snapshot is not None else {}
+        with self._lock:
+            known = {**self._memory, **{id: endpoint for id, (endpoint, _) in self._held.items()}}
+            self.endpoints, left = reconcile(self.endpoints, snapshot, now, changed, memory=known)
+            self.snapshot = snapshot
+            retiring, held = self._part(left, drained, now)
+            self._rebuild(self._slots)
+        for endpoint in retiring:  # a pick from the old view that is not sent yet sees this, and picks again
+            endpoint.retire()
+        self.tell(_difference(before, snapshot, changed))
+        if held:
+            self.tell(InstancesHeld(self.service, held, self._grace()))
+        self._schedule()
+
+    def tell(self, event: Event) -> None:
+        """To the hooks of every client."""
+        with self._lock:
+            slots = list(self._slots)
+        for slot in slots:
+            slot.emit(event)
+
+    def close(self) -> None:
+        """Retire everything."""
+        with self._lock:
+            endpoints = [*self.endpoints.values(), *(endpoint for endpoint, _ in self._held.values())]
+            self._held.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        for endpoint in endpoints:
+            endpoint.retire()
+
+    def _part(
+        self, left: Iterable[Endpoint], drained: Collection[str], now: float
+    ) -> tuple[list[Endpoint], tuple[str, ...]]:
+        """Of those that left, who is to be retired, and who is held in case that it was the registry that forgot them."""
+        present = self.endpoints
+        self._held = {id: held for id, held in self._held.items() if id not in present}
+        self._guard.forget(present)
+        gone = [endpoint for endpoint in left if endpoint.id not in present]
+        for endpoint in gone:
+            self._memory[endpoint.id] = endpoint
+        vanished = [
+            endpoint for endpoint in gone if endpoint.rank is not Rank.NEVER and endpoint.id not in drained
+        ]
+        remaining = sum(endpoint.rank is not Rank.NEVER for endpoint in present.values())
+        held = [endpoint for endpoint in self._guard.hold(vanished, remaining, now) if self._grace()]
+        ids = tuple(endpoint.id for endpoint in held if endpoint.id not in self._held)
+        for endpoint in held:
+            if endpoint.id in ids:
+                # One that left a moment before the others is retired by now, and its connections are closed.
+                is_over = endpoint.is_retired
+                twin = Endpoint(endpoint.instance, now=now, memory=endpoint) if is_over else endpoint
+                twin.hold()
+                self._held[endpoint.id] = twin, now
+        return [endpoint for endpoint in left if endpoint.id not in ids], ids
+
+    def _grace(self) -> float:
+        return max((slot.preferences.grace for slot in self._slots), default=0.0)
+
+    def _build(self, preferences: Preferences, snapshot: Snapshot) -> View:
+        now, endpoints = self._clock(), self.endpoints
+        if self._held:
+            kept = {id: held for id, (held, since) in self._held.items() if now < since + preferences.grace}
+            endpoints = {**kept, **endpoints}
+        return build_view(snapshot, endpoints, preferences, self._rng, now)
+
+    def _rebuild(self, slots: Iterable[Slot]) -> None:
+        """Under the lock."""
+        assert self.snapshot is not None
+        for slot in slots:
+            try:
+                slot.view = self._build(slot.preferences, self.snapshot)
+            except Exception:  # a caller's balancer goes on with its old view, and the others with theirs
+                logger.exception("%s: the balancer %r failed", self.service, slot.preferences.balancer)
+
+    def _schedule(self) -> None:
+        """See to the next moment at which a view changes by itself: newcomers get more, and who was held is gone."""
+        due: list[float] = []
+        with self._lock:
+            for slot in self._slots:
+                if slot.view is not None and slot.view.rebuild_at is not None:
+                    due.append(slot.view.rebuild_at)
+                due += [since + slot.preferences.grace for _, since in self._held.values()]
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if due:
+            wait = max(SHORTEST, min(due) - self._clock())
+            self._timer = asyncio.get_running_loop().call_later(wait, self._refresh)
+
+    def _refresh(self) -> None:
+        now = self._clock()
+        with self._lock:
+            grace = self._grace()
+            over = [id for id, (_, since) in self._held.items() if now >= since + grace]
+            is_held = bool(self._held)
+            leavers = [self._held.pop(id)[0] for id in over]
+            self._rebuild([slot for slot in self._slots if is_held or _is_due(slot, now)])
+        for endpoint in leavers:
+            endpoint.retire()
+        self._schedule()
+
+
+def _is_due(slot: Slot, now: float) -> bool:
+    return slot.view is not None and slot.view.rebuild_at is not None and slot.view.rebuild_at <= now
+
+
+def _difference(
+    before: Mapping[str, Instance], snapshot: Snapshot, changed: Collection[str]
+) -> SnapshotChanged:
+    after = snapshot.by_id
+    return SnapshotChanged(
+        service=snapshot.service,
+        revision=snapshot.revision,
+        total=len(after),
+        added=tuple(sorted(id for id in changed if id in after and id not in before)),
+        removed=tuple(sorted(id for id in changed if id not in after and id in before)),
+        changed=tuple(sorted(id for id in changed if id in after and id in before)),
+        is_suspect=snapshot.suspect,
+    )

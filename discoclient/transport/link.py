@@ -1,0 +1,180 @@
+"""A link: what a connection is told about the request it carries, and what it tells of it, below httpcore.
+
+httpcore knows timeouts for each read and write and no deadline, and does not say whether anything of an answer had come when a
+connection broke. Both are known where the bytes pass: at its network streams, which are its public extension point.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterable
+from time import monotonic
+from typing import Any
+
+import httpcore
+
+from .home import is_trio
+
+__all__ = ["AsyncConnection", "Link", "SyncConnection"]
+
+
+class Link:
+    """One connection's. ``deadline`` is a moment of the monotonic clock; ``has_answer`` is whether a byte of one has come."""
+
+    __slots__ = ("_is_broken_off", "_stream", "deadline", "has_answer")
+
+    def __init__(self) -> None:
+        self.deadline: float | None = None
+        self.has_answer = False
+        self._is_broken_off = False
+        self._stream: Any = None
+
+    def begin(self, deadline: float | None) -> None:
+        """Another request."""
+        self.deadline = deadline
+        self.has_answer = False
+
+    def break_off(self) -> None:
+        """From another thread: have whoever reads or writes here fail at once."""
+        self._is_broken_off = True
+        carrier = self._stream.get_extra_info("socket") if self._stream is not None else None
+        if carrier is not None:
+            try:
+                carrier.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                return
+
+    def opened(self, stream: Any) -> None:
+        self._stream = stream
+        if self._is_broken_off:
+            self.break_off()
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline is not None and monotonic() >= self.deadline
+
+    def bound(self, timeout: float | None, error: type[Exception]) -> float | None:
+        """*timeout*, or what is left until the deadline if that is less; *error* if it has passed."""
+        if self.deadline is None:
+            return timeout
+        left = self.deadline - monotonic()
+        if left <= 0:
+            raise error("the deadline has passed")
+        return left if timeout is None or left < timeout else timeout
+
+
+class _Stream(httpcore.NetworkStream):
+    def __init__(self, inner: httpcore.NetworkStream, link: Link) -> None:
+        self._inner = inner
+        self._link = link
+        link.opened(inner)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        link = self._link
+        data = self._inner.read(max_bytes, link.bound(timeout, httpcore.ReadTimeout))
+        if data:
+            link.has_answer = True
+        return data
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, self._link.bound(timeout, httpcore.WriteTimeout))
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        timeout = self._link.bound(timeout, httpcore.ConnectTimeout)
+        return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout), self._link)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+
+class _Backend(httpcore.SyncBackend):
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        timeout = self._link.bound(timeout, httpcore.ConnectTimeout)
+        return _Stream(super().connect_tcp(host, port, timeout, local_address, socket_options), self._link)
+
+
+class SyncConnection(httpcore.HTTPConnection):
+    """An httpcore connection with its link."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.link = Link()
+        super().__init__(network_backend=_Backend(self.link), **settings)
+
+
+class _AsyncStream(httpcore.AsyncNetworkStream):
+    def __init__(self, inner: httpcore.AsyncNetworkStream, link: Link) -> None:
+        self._inner = inner
+        self._link = link
+        link.opened(inner)
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        link = self._link
+        data = await self._inner.read(max_bytes, link.bound(timeout, httpcore.ReadTimeout))
+        if data:
+            link.has_answer = True
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        await self._inner.write(buffer, self._link.bound(timeout, httpcore.WriteTimeout))
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        timeout = self._link.bound(timeout, httpcore.ConnectTimeout)
+        return _AsyncStream(await self._inner.start_tls(ssl_context, server_hostname, timeout), self._link)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+
+class _AsyncBackend(httpcore.AsyncNetworkBackend):
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        backend = httpcore.TrioBackend() if is_trio() else httpcore.AnyIOBackend()
+        timeout = self._link.bound(timeout, httpcore.ConnectTimeout)
+        return _AsyncStream(
+            await backend.connect_tcp(host, port, timeout, local_address, socket_options), self._link
+        )
+
+
+class AsyncConnection(httpcore.AsyncHTTPConnection):
+    """The async twin of `SyncConnection`."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.link = Link()
+        super().__init__(network_backend=_AsyncBackend(self.link), **settings)
