@@ -16,7 +16,7 @@ from typing import Any
 from discoclient import __version__
 from discoclient.dev import EtcdNotFound, find_etcd
 
-from . import convergence, idle, large, overhead, pick
+from . import convergence, idle, large, overhead, pick, trouble
 from .figures import table
 
 BENCHMARKS = {
@@ -25,6 +25,7 @@ BENCHMARKS = {
     "pick": pick,
     "large": large,
     "idle": idle,
+    "trouble": trouble,
 }
 _DISTRIBUTIONS = ("httpx", "httpcore", "h11", "anyio", "grpclib", "h2", "protobuf", "uvloop")
 

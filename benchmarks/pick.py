@@ -12,6 +12,7 @@ from typing import Any
 
 from discoclient.balancing.balancer import BALANCERS
 from discoclient.balancing.endpoint import Endpoint
+from discoclient.balancing.preferences import Preferences
 from discoclient.balancing.view import build_view
 from discoclient.model.instance import Instance
 from discoclient.model.outcome import Outcome, OutcomeKind
@@ -95,7 +96,7 @@ def _choice(fleet: list[Endpoint]) -> Callable[[], object]:
 def _picker(balancer: str, fleet: list[Endpoint], *, tried: int = 0) -> Callable[[], object]:
     endpoints = {endpoint.id: endpoint for endpoint in fleet}
     snapshot = Snapshot("bench", 1, {id: endpoint.instance for id, endpoint in endpoints.items()})
-    view = build_view(snapshot, endpoints, BALANCERS[balancer](), Random(_SEED))
+    view = build_view(snapshot, endpoints, Preferences(balancer=BALANCERS[balancer]()), Random(_SEED))
     already = frozenset(endpoint.id for endpoint in fleet[:tried])
     return lambda: view.pick(_NOW, already)
 

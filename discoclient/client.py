@@ -23,13 +23,10 @@ from .model.policy import (
 )
 from .transport.async_transport import AsyncDiscoTransport
 from .transport.outside import AsyncOutside, Outside
+from .transport.settings import WIRE
 from .transport.sync_transport import DiscoTransport
-from .transport.wire import WireOptions
 
 __all__ = ["AsyncDiscoClient", "DiscoClient"]
-
-_WIRE = ("verify", "cert", "trust_env", "http1", "http2", "limits")
-
 
 class DiscoClient(httpx.Client):
     """An `httpx.Client` for one service: ``DiscoClient("experiment").get("/users/1")``.
@@ -102,7 +99,7 @@ class DiscoClient(httpx.Client):
         proxy: Any = None,
         **httpx_kwargs: Any,
     ) -> None:
-        wire = {name: httpx_kwargs.pop(name) for name in _WIRE if name in httpx_kwargs}
+        wire = {name: httpx_kwargs.pop(name) for name in WIRE if name in httpx_kwargs}
         self._disco = DiscoTransport(
             check_service(service),
             registry=registry,
@@ -123,7 +120,7 @@ class DiscoClient(httpx.Client):
             host_header=host_header,
             server_name=server_name,
             discovery_timeout=discovery_timeout,
-            wire=WireOptions(**wire),
+            **wire,
         )
         super().__init__(
             base_url=_base_url(service, base_url),
@@ -188,7 +185,7 @@ class AsyncDiscoClient(httpx.AsyncClient):
         proxy: Any = None,
         **httpx_kwargs: Any,
     ) -> None:
-        wire = {name: httpx_kwargs.pop(name) for name in _WIRE if name in httpx_kwargs}
+        wire = {name: httpx_kwargs.pop(name) for name in WIRE if name in httpx_kwargs}
         self._disco = AsyncDiscoTransport(
             check_service(service),
             registry=registry,
@@ -209,7 +206,7 @@ class AsyncDiscoClient(httpx.AsyncClient):
             host_header=host_header,
             server_name=server_name,
             discovery_timeout=discovery_timeout,
-            wire=WireOptions(**wire),
+            **wire,
         )
         super().__init__(
             base_url=_base_url(service, base_url),
@@ -233,6 +230,6 @@ class AsyncDiscoClient(httpx.AsyncClient):
 
 
 def _base_url(service: str, path: str) -> str:
-    if path and not path.startswith("/"):
+    if not isinstance(path, str) or (path and not path.startswith("/")):
         raise ConfigError(f"base_url= is a path that begins with '/', such as '/api'; got {path!r}")
     return f"http://{service}{path}"

@@ -14,6 +14,7 @@ The pytest fixture ``disco_registry`` is the same.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,16 +23,27 @@ from dataclasses import replace
 from typing import Any
 
 from .control.hub import Hub, find_address, fresh_hub
+from .control.resolver import Resolver
 from .model.instance import Instance, State
 from .registry.codec import encode
+from .registry.happenings import Phase
 from .registry.memory import MemoryRegistry
 from .registry.memory_store import MemoryStore
 
 __all__ = ["TestRegistry", "memory_registry"]
 
+APPLY_TIMEOUT = 5.0
+"""Seconds to wait for the callers at most. A watch that just broke is opened anew within 2 (`WatchSettings.backoff_cap`)."""
+APPLY_PAUSE = 0.001
+"""Seconds between two looks at whether they know."""
+
 
 class TestRegistry:
-    """A registry in memory whose instances are put there by the test. Made by `memory_registry`."""
+    """A registry in memory whose instances are put there by the test. Made by `memory_registry`.
+
+    When a method that changes something returns, every client and handle of this process has the change: the next call goes
+    by it. Not while the registry is down (`set_down`), for then nobody can be told.
+    """
 
     __test__ = False  # for pytest, which takes every class of this name for tests
 
@@ -61,7 +73,11 @@ class TestRegistry:
         return self.put(replace(instance, state=State.DRAINING))
 
     def remove(self, *instances: Instance) -> None:
-        """Remove instances, all at once, as when their leases expire."""
+        """Remove instances, all at once, as when their leases expire.
+
+        Callers mistrust it when most of several instances vanish together, and go on calling them for a while if nothing else
+        is left, as documented at ``vanish_grace``. Those that drained before are gone at once.
+        """
         keys = [self._key(instance) for instance in instances]
         self._change(lambda store: store.delete(*keys))
 
@@ -70,8 +86,8 @@ class TestRegistry:
         self._change(lambda store: store.compact(store.revision))
 
     def wipe(self) -> None:
-        """Have the registry lose everything and start from revision 1 again."""
-        self._change(lambda store: store.wipe())
+        """Have the registry lose everything and start from revision 1 again, as a new and empty one in its place."""
+        self._hub.background.submit(self._wipe()).result()
 
     def set_down(self, is_down: bool) -> None:
         """Make the registry unreachable, or reachable again."""
@@ -86,7 +102,65 @@ class TestRegistry:
         return registry
 
     def _change(self, act: Callable[[MemoryStore], object]) -> None:
-        self._hub.background.submit(self._registry().change(act)).result()
+        self._hub.background.submit(self._apply(act)).result()
+
+    # ---- on the background loop, where nobody sees a change half applied
+
+    async def _apply(self, act: Callable[[MemoryStore], object]) -> None:
+        """Do it, and wait until all who follow a service that it changed know."""
+        registry = self._registry()
+        due: dict[Resolver, int] = {}
+        stores: list[MemoryStore] = []
+
+        def change(store: MemoryStore) -> None:
+            stores.append(store)
+            before = store.revision
+            act(store)
+            for resolver, range in self._followers(registry).items():
+                revisions = [batch.revision for batch in store.batches(range, before)]
+                if revisions:  # a change elsewhere does not move this one's revision: nobody would ever tell
+                    due[resolver] = revisions[-1]
+
+        await registry.change(change)
+        if not registry.is_down:
+            (store,) = stores
+            # One that is ahead knows a history that a wiped registry does not have any more, and has yet to notice.
+            await _wait_until(
+                lambda: all(at <= resolver.revision <= store.revision for resolver, at in due.items())
+            )
+
+    async def _wipe(self) -> None:
+        """A cluster loses its data when it is down, so watches break; that they find less than they knew is how it is noticed.
+
+        Left alone they would wait in silence for revisions that the new history does not have, until they ask by themselves
+        (`WatchSettings.silence`).
+        """
+        registry = self._registry()
+        followers = self._followers(registry)
+        was_down = registry.is_down
+        await registry.set_down(True)
+        await registry.change(MemoryStore.wipe)
+        if not was_down:
+            await _wait_until(lambda: all(resolver.phase is not Phase.LIVE for resolver in followers))
+            await registry.set_down(False)
+            await _wait_until(lambda: all(resolver.phase is Phase.LIVE for resolver in followers))
+
+    def _followers(self, registry: MemoryRegistry) -> dict[Resolver, str]:
+        """Who follows a service of *registry*, with the range that it follows."""
+        with self._hub._lock:
+            return {
+                resolver: address.keys.service(service)
+                for (address, service, override), resolver in self._hub._resolvers.items()
+                if override is None and self._hub._registries.get(address) is registry
+            }
+
+
+async def _wait_until(is_so: Callable[[], bool]) -> None:
+    """Up to `APPLY_TIMEOUT` seconds."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + APPLY_TIMEOUT
+    while not is_so() and loop.time() < deadline:  # noqa: ASYNC110 - a resolver tells of changes, not of revisions
+        await asyncio.sleep(APPLY_PAUSE)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from math import inf
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -122,7 +123,10 @@ class Client:
         """Every one it ever had."""
         self._servers = servers
         self._preferences = preferences
-        self._policies = policies
+        self._learn: Callable[[Endpoint, Outcome, float], None] | None = getattr(
+            preferences.balancer, "learn", None
+        )
+        """For balancers of `references` that want to know of every outcome; ours learn from the endpoints."""
         self._rng = rng
         self._over = over
         self._timeout = timeout
@@ -272,7 +276,7 @@ class Client:
         limit = loop.now + self._timeout
         if deadline is not None and deadline < limit:
             loop.at(max(deadline, loop.now), self._time_out, attempt, OutcomeKind.EXPIRED)
-        else:
+        elif limit < inf:
             loop.at(limit, self._time_out, attempt, OutcomeKind.NO_ANSWER)
 
     def _time_out(self, attempt: _Attempt, kind: OutcomeKind) -> None:
@@ -309,6 +313,8 @@ class Client:
         if outcome.has_response:
             request.unread = attempt.send.ticket
         request.outcome = outcome
+        if self._learn is not None:
+            self._learn(attempt.send.endpoint, outcome, now)
         self._advance(request, outcome)
 
     def _finish(self, request: Request, end: End) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -185,7 +186,13 @@ class World:
 
 def simulate(setup: Setup) -> Result:
     """Raises `AssertionError` if a request got lost, or is still counted in flight."""
-    result = World(setup).run()
+    is_collecting = gc.isenabled()
+    gc.disable()  # it would look at every sample over and over
+    try:
+        result = World(setup).run()
+    finally:
+        if is_collecting:
+            gc.enable()
     if len(result.samples) != result.made or result.left_in_flight:
         raise AssertionError(
             f"{result.made} requests were made, {len(result.samples)} ended; {result.left_in_flight} left in flight"

@@ -75,7 +75,7 @@ class Rendezvous:
 
 
 def _in_flight(endpoint: Endpoint, now: float) -> float:
-    return endpoint.in_flight
+    return endpoint.in_flight + 1
 
 
 BALANCERS: dict[str, Callable[[], Balancer]] = {

@@ -50,7 +50,9 @@ class Endpoint:
         "_ewma",
         "_lock",
         "_on_retire",
+        "_quiet_since",
         "_stamp",
+        "_waiting",
         "address",
         "expectation",
         "failures",
@@ -87,6 +89,8 @@ class Endpoint:
         self._on_retire: list[Callable[[], None]] = []
         self._ewma = latency
         self._stamp = now
+        self._waiting = 0  # requests without an outcome yet
+        self._quiet_since = now  # when somebody began to wait, or there last was a good answer
         self._accrual = Accrual()
         if memory is not None:
             self.first_seen = memory.first_seen
@@ -103,10 +107,18 @@ class Endpoint:
         return self._ewma * math.exp((self._stamp - now) / DECAY)
 
     def cost(self, now: float) -> float:
-        """Expected seconds for one more request here. Smaller is better."""
+        """Expected seconds for one more request here. Smaller is better.
+
+        While requests wait, silence counts as latency: who hangs gives no answer to learn from (Kratos' ``predict`` has the same aim).
+        """
         if not self._ewma:  # it has not answered yet: one may try it, and not everybody
             return self.in_flight * FAILURE_LATENCY
-        return self._ewma * math.exp((self._stamp - now) / DECAY) * (self.in_flight + 1)
+        latency = self._ewma * math.exp((self._stamp - now) / DECAY)
+        if self._waiting:
+            silence = now - self._quiet_since
+            if silence > latency:
+                latency = silence
+        return latency * (self.in_flight + 1)
 
     def start(self, now: float) -> Ticket:
         """Count one more request in flight. It falls when the ticket is closed."""
@@ -114,6 +126,9 @@ class Endpoint:
         with self._lock:
             self.in_flight += 1
             self.requests += 1
+            if not self._waiting:
+                self._quiet_since = now
+            self._waiting += 1
             accrual = self._accrual
             if accrual.ejections and not accrual.is_probing and now >= accrual.until:
                 accrual.is_probing = ticket.is_probe = True
@@ -125,6 +140,7 @@ class Endpoint:
             if ticket.is_open:
                 ticket.is_open = False
                 self.in_flight -= 1
+                self._stop_waiting(ticket)
                 if ticket.is_probe:
                     self._accrual.is_probing = False
 
@@ -139,6 +155,7 @@ class Endpoint:
     ) -> Verdict | None:
         """`observe` and `judge` in one, as an attempt ends."""
         with self._lock:
+            self._stop_waiting(ticket)
             self._observe(outcome, now, outcome.is_failure)
             return self._judge(ticket, outcome, now, policy, veto, rng)
 
@@ -152,11 +169,18 @@ class Endpoint:
         with self._lock:
             self._observe(outcome, now, outcome.is_failure)
 
+    def _stop_waiting(self, ticket: Ticket) -> None:
+        if ticket.is_waiting:
+            ticket.is_waiting = False
+            self._waiting -= 1
+
     def _observe(self, outcome: Outcome, now: float, is_failure: bool) -> None:
         latency = outcome.latency
         if is_failure:
             self.failures += 1
             latency = max(latency, 2 * self._ewma, FAILURE_LATENCY)
+        else:
+            self._quiet_since = now
         weight = math.exp((self._stamp - now) / DECAY)
         current = self._ewma * weight
         if latency <= current or not (outcome.is_warm or is_failure):
@@ -256,28 +280,36 @@ class Endpoint:
     def retire(self) -> None:
         """No new request from now on. Whoever holds idle connections to it is told to close them."""
         with self._lock:
-            told = self._on_retire if not self.is_retired else []
+            told, self._on_retire = self._on_retire, []
             self.is_retired = True
-        for callback in list(told):
+        for callback in told:
             callback()
 
     def on_retire(self, callback: Callable[[], None]) -> None:
-        """Call *callback* when the endpoint retires, in the thread that retires it; at once if it has."""
+        """Call *callback* once when the endpoint retires, in the thread that retires it; at once if it has."""
         with self._lock:
-            self._on_retire.append(callback)
             is_retired = self.is_retired
+            if not is_retired:
+                self._on_retire.append(callback)
         if is_retired:
             callback()
+
+    def off_retire(self, callback: Callable[[], None]) -> None:
+        """Don't, any more."""
+        with self._lock:
+            self._on_retire = [each for each in self._on_retire if each is not callback]
 
 
 class Ticket:
     """One request in flight. Close it when the response body is closed, or when no response came. Closing twice is once."""
 
-    __slots__ = ("endpoint", "is_open", "is_probe")
+    __slots__ = ("endpoint", "is_open", "is_probe", "is_waiting")
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self.is_open = True
+        self.is_waiting = True
+        """Whether there is no outcome yet."""
         self.is_probe = False
         """Whether it tries an ejected endpoint out."""
 

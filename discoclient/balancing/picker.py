@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container
+from math import inf
 from random import Random
 from typing import Protocol, TypeAlias
 
@@ -15,6 +16,9 @@ HashKey: TypeAlias = str | bytes | int
 
 EFFORT = 4
 """Draws before the whole set is looked at (Finagle's ``maxEffort``): with half of it ejected, 4 pairs miss in 1 of 256 picks."""
+DEAR = 5.0
+"""A winner that costs more than so many times what winners usually do is taken only if nothing better is drawn."""
+SMOOTHING = 0.05
 
 
 class Picker(Protocol):
@@ -45,15 +49,18 @@ def pick_left(
 
 
 class TwoChoicesPicker:
-    """Two distinct endpoints at random, the better one wins: ejected or not first, then the lower *cost*.
+    """Two distinct endpoints at random, and the one with the lower *cost* wins.
 
-    M. Mitzenmacher, "The power of two choices in randomized load balancing" (2001). With *is_noisy* costs, where the load
-    does not tell the two apart, the better one wins only as often as it is better: with odds of the inverse squares. The
-    costs of equals differ by chance; a sharp comparison would leave the worst of three without a request for seconds, and
-    what gets none can't show that it is well. A cost ten times as high still means 1 in 101.
+    M. Mitzenmacher, "The power of two choices in randomized load balancing" (2001). What two choices can't do is to keep away from
+    bad endpoints when both are bad, and with three of eight that is one pair in nine. So a winner that costs much more than
+    winners usually do is put aside, and two others are drawn (`DEAR`, `EFFORT`); an ejected or tried one does not count as a choice.
+
+    With *is_noisy* costs, where the load does not tell the two apart, the better one wins only as often as it is better: with odds of
+    the inverse squares. The costs of equals differ by chance; a sharp comparison would leave the worst of three without a
+    request for seconds, and what gets none can't show that it is well. A cost ten times as high still means 1 in 101.
     """
 
-    __slots__ = ("_cost", "_is_noisy", "_rng", "_weights")
+    __slots__ = ("_cost", "_is_noisy", "_rng", "_usual", "_weights")
 
     def __init__(
         self,
@@ -67,39 +74,57 @@ class TwoChoicesPicker:
         self._cost = cost
         self._is_noisy = is_noisy
         self._rng = rng
+        # What winners cost, averaged over some 20 of them. Threads may overwrite each other's addition: it is an average.
+        self._usual = inf
 
     def pick(self, now: float, tried: Container[str] = (), key: HashKey | None = None) -> Endpoint | None:
-        weights = self._weights
+        weights, rng = self._weights, self._rng
         if not weights.classes:
             return None
-        random = self._rng.random
+        random = rng.random
+        best: Endpoint | None = None
+        least = inf
         for _ in range(EFFORT):
-            group = weights.draw(self._rng)
+            group = weights.draw(rng)
             size = len(group)
             if size == 1:
-                best = group[0]
+                winner = group[0]
+                if winner.is_ejected(now) or winner.id in tried:
+                    continue
+                cost = self._cost(winner, now)
             else:
                 first = int(random() * size)
                 second = int(random() * (size - 1))
                 if second >= first:
                     second += 1
-                best = self._better(group[first], group[second], now, tried)
-            if not best.is_ejected(now) and (not tried or best.id not in tried):
-                return best
-        return pick_left(weights, now, tried, self._rng, self._cost)
+                winner, other = group[first], group[second]
+                is_out = winner.is_ejected(now) or winner.id in tried
+                if other.is_ejected(now) or other.id in tried:
+                    if is_out:
+                        continue
+                    cost = self._cost(winner, now)
+                elif is_out:
+                    winner = other
+                    cost = self._cost(winner, now)
+                else:
+                    cost, other_cost = self._cost(winner, now), self._cost(other, now)
+                    if self._prefers(other, other_cost, winner, cost):
+                        winner, cost = other, other_cost
+            if cost <= DEAR * self._usual:
+                self._usual = cost if self._usual == inf else self._usual + (cost - self._usual) * SMOOTHING
+                return winner
+            if cost < least:
+                best, least = winner, cost
+        if best is None:
+            return pick_left(weights, now, tried, rng, self._cost)
+        self._usual += (least - self._usual) * SMOOTHING
+        return best
 
-    def _better(self, one: Endpoint, other: Endpoint, now: float, tried: Container[str]) -> Endpoint:
-        one_is_out, other_is_out = one.is_ejected(now), other.is_ejected(now)
-        if tried:
-            one_is_out = one_is_out or one.id in tried
-            other_is_out = other_is_out or other.id in tried
-        if one_is_out is not other_is_out:
-            return other if one_is_out else one
-        cost, other_cost = self._cost(one, now), self._cost(other, now)
+    def _prefers(self, one: Endpoint, cost: float, other: Endpoint, other_cost: float) -> bool:
         if self._is_noisy and cost and other_cost and one.in_flight == other.in_flight:
             square = other_cost * other_cost
-            return one if self._rng.random() * (cost * cost + square) < square else other
-        return one if cost <= other_cost else other
+            return self._rng.random() * (cost * cost + square) < square
+        return cost < other_cost
 
 
 class RandomPicker:

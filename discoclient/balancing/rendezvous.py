@@ -34,7 +34,7 @@ class RendezvousPicker:
         self._total = sum(weights.weights) or float(len(weights.everyone))
         self._seeds = tuple(digest(endpoint.id) for endpoint in weights.everyone)
         self._orders: dict[int, tuple[tuple[Endpoint, float], ...]] = {}
-        self._by_load = TwoChoicesPicker(weights, lambda endpoint, now: endpoint.in_flight, rng)
+        self._by_load = TwoChoicesPicker(weights, lambda endpoint, now: endpoint.in_flight + 1, rng)
 
     def pick(self, now: float, tried: Container[str] = (), key: HashKey | None = None) -> Endpoint | None:
         if key is None:

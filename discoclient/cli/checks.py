@@ -8,6 +8,7 @@ from datetime import datetime
 
 from ..model.instance import Instance, State
 from ..registry.protocol import MemberStatus
+from ..registry.records import key_text
 
 __all__ = ["check_clocks", "check_members", "check_records", "check_services", "check_version"]
 
@@ -60,7 +61,9 @@ def check_version(version: str) -> str | None:
 
 def check_records(skipped: Mapping[str, str]) -> list[str]:
     """The keys that no caller sees."""
-    warnings = [f"the record at {key!a} is skipped: {skipped[key]}" for key in sorted(skipped)[:MOST_RECORDS]]
+    warnings = [
+        f"the record at {key_text(key)} is skipped: {skipped[key]}" for key in sorted(skipped)[:MOST_RECORDS]
+    ]
     if len(skipped) > MOST_RECORDS:
         warnings.append(f"{len(skipped) - MOST_RECORDS} more records are skipped")
     return warnings

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import Self
 
-from ..model.instance import Instance, check_service
+from ..model.instance import ID_PATTERN, SERVICE_PATTERN, Instance, check_service
 from ..model.policy import check_seconds
 from ..model.snapshot import Snapshot
 from ..registry.address import RegistryAddress
@@ -41,11 +41,22 @@ class RegistryHandle:
         return self._address
 
     def services(self) -> list[str]:
-        """The names of the services that have an instance, in any state. Asks the registry. Raises `RegistryError`."""
+        """The names of the services that have an instance, in any state. Asks the registry. Raises `RegistryError`.
+
+        It asks for keys only: one with a lease, a valid name and a valid id counts, whatever its value holds.
+        """
+        self._check_open()
         prefix = self._address.keys.all_services
         shared = self._own_hub()
         keys = shared.background.submit(shared.registry(self._address).children(prefix)).result()
-        return sorted({key[len(prefix) :].partition("/")[0] for key in keys})
+        pairs = (key[len(prefix) :].partition("/") for key in keys)
+        return sorted(
+            {
+                service
+                for service, _, id in pairs
+                if SERVICE_PATTERN.fullmatch(service) and ID_PATTERN.fullmatch(id)
+            }
+        )
 
     def instances(self, service: str) -> list[Instance]:
         """All instances of *service*, in all states, ordered by id. Raises `DiscoveryTimeout` if nothing is known in time."""
@@ -78,6 +89,7 @@ class RegistryHandle:
 
     def members(self) -> tuple[MemberStatus, ...]:
         """What each member of the registry says of itself; empty for a registry without members."""
+        self._check_open()
         shared = self._own_hub()
         return shared.background.submit(shared.registry(self._address).status()).result()
 
@@ -115,13 +127,16 @@ class RegistryHandle:
     def _resolver(self, service: str) -> Resolver:
         shared = self._own_hub()
         with shared.routing:  # not a lock of our own, which a thread of the parent may have held at the fork
-            if self._is_closed:
-                raise RuntimeError("this handle is closed")
+            self._check_open()
             found = self._resolvers.get(check_service(service))
             if found is None:
                 found = shared.acquire(self._address, service, discovery_timeout=self._timeout)
                 self._resolvers[service] = found
             return found
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise RuntimeError("this handle is closed")
 
     def _follow(self, service: str, latest: Snapshot | None) -> Generator[Snapshot, None, Snapshot | None]:
         """What is newer than *latest*, until the handle is closed, or the reader finds itself in a forked child."""

@@ -11,7 +11,7 @@ import atexit
 import os
 import threading
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from random import Random
@@ -63,6 +63,7 @@ class Hub:
         """Held by a client while it makes a route. Unlike a lock of the client's own, it is a new one after a fork."""
         self._lock = threading.Lock()
         self._registries: dict[RegistryAddress, Registry] = {}
+        self._memories: dict[str, MemoryRegistry] = {}  # one store for each name, whatever the URL's options
         self._resolvers: dict[tuple[RegistryAddress, str, Instance | None], Resolver] = {}
         self._tasks: dict[Resolver, asyncio.Task[None]] = {}
         self._unused: dict[Resolver, float] = {}  # until when each is kept all the same
@@ -102,9 +103,9 @@ class Hub:
             resolver.users += 1
             return resolver
 
-    def release(self, resolver: Resolver) -> None:
-        """One user less. Safe from a finalizer: it takes no lock here."""
-        self.background.post(self._release, resolver)
+    def release(self, resolver: Resolver, *shared: Hashable) -> None:
+        """One user less, of it and of what it has to share under these keys. Safe from a finalizer: it takes no lock here."""
+        self.background.post(self._release, resolver, shared)
 
     def at_close(self, closer: Callable[[], Awaitable[None]]) -> Callable[[], None]:
         """Have *closer* awaited on the background loop when the process ends, unless the function returned is called."""
@@ -145,7 +146,7 @@ class Hub:
         if address.scheme == "static":
             return StaticRegistry(address.services, address.keys)
         if address.scheme == "memory":
-            return MemoryRegistry(MemoryStore(), clock=monotonic)
+            return self._memories.setdefault(address.name, MemoryRegistry(MemoryStore(), clock=monotonic))
         from ..registry.etcd import messages
 
         messages.check_distributions()
@@ -161,7 +162,8 @@ class Hub:
     async def _start(self, resolver: Resolver) -> None:
         self._tasks[resolver] = self.background.spawn(resolver.run())
 
-    def _release(self, resolver: Resolver) -> None:
+    def _release(self, resolver: Resolver, shared: tuple[Hashable, ...]) -> None:
+        resolver.give_back(*shared)
         with self._lock:
             resolver.users -= 1
         if not resolver.users:

@@ -6,11 +6,11 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Hashable, Mapping
 from random import Random
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ..balancing.endpoint import Endpoint
 from ..balancing.preferences import Preferences
-from ..model.errors import DiscoveryTimeout
+from ..model.errors import DiscoveryTimeout, RegistryDenied
 from ..model.events import Event, PhaseChanged
 from ..model.instance import Instance, State
 from ..model.snapshot import Snapshot
@@ -23,6 +23,7 @@ from ..registry.protocol import Entry, Listing, Registry
 from .follower import Follower
 from .publisher import Publisher
 from .saver import Saver
+from .shared import SharedThings
 from .slot import Slot
 
 __all__ = ["Resolver"]
@@ -62,7 +63,7 @@ class Resolver:
         self._hostnames = hostnames
         self._lock = threading.Lock()
         self._listeners: set[Callable[[], None]] = set()
-        self._shared: dict[Hashable, Any] = {}
+        self._shared = SharedThings()
         self._saver: Saver | None = None
         self._follower = Follower(
             registry,
@@ -122,12 +123,13 @@ class Resolver:
                 self._post(lambda: saver.save(snapshot))
 
     def shared(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What clients share per service and *key* beside the endpoints: connections, which are closed in the end, and counts."""
-        with self._lock:
-            if key not in self._shared:
-                self._shared[key] = make()
-            found: T = self._shared[key]
-            return found
+        """What clients share per service and *key* beside the endpoints: connections and counts. Give it back with `give_back`."""
+        return self._shared.take(key, make)
+
+    def give_back(self, *keys: Hashable) -> None:
+        """One user less of each."""
+        for key in keys:
+            self._shared.give_back(key)
 
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call *callback* on the background thread after every change, until the function returned is called."""
@@ -171,10 +173,11 @@ class Resolver:
         """The error for a caller who waited *timeout* seconds in vain for the first knowledge."""
         reason = self._follower.last_error
         detail = f": {reason}" if reason else ""
-        error = DiscoveryTimeout(
-            f"nothing is known of service {self.service!r} after {timeout:g} s; the registry did not answer{detail}. "
-            "Is its address right ('disco doctor' tells), and does it run?"
-        )
+        if isinstance(reason, RegistryDenied):
+            said = f"the registry refuses us{detail}. Are user and password right, and may the user read the prefix?"
+        else:
+            said = f"the registry did not answer{detail}. Is its address right ('disco doctor' tells), and does it run?"
+        error = DiscoveryTimeout(f"nothing is known of service {self.service!r} after {timeout:g} s; {said}")
         error.__cause__ = reason
         return error
 
@@ -191,12 +194,7 @@ class Resolver:
 
     def close_shared(self) -> None:
         """Close what was shared: for callers that still call, it is opened anew."""
-        with self._lock:
-            shared = list(self._shared.values())
-            self._shared.clear()
-        for thing in shared:
-            if hasattr(thing, "close"):
-                thing.close()
+        self._shared.close()
 
     def _decode(self, entry: Entry) -> Instance:
         if not entry.lease:

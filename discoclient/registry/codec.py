@@ -20,6 +20,13 @@ MAX_VALUE_BYTES = 4096
 
 MAX_DEPTH = 32
 """Lists and objects within each other: what is deeper can't be compared, printed or written again for sure."""
+MAX_KEEPALIVE = 86_400.0 * 365
+"""Seconds. No server keeps an idle connection for longer than a year, and an integer of 400 digits is no float."""
+MAX_PID = 2**31 - 1
+"""POSIX's ``pid_t`` is a signed integer, of 32 bits on every system that we run on."""
+
+_METADATA_SERVICES = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254")))
+"""Where AWS (instances, and pods on EKS) and Google Cloud give out credentials over IPv6: unique local, not link-local."""
 
 _HOSTNAME = re.compile(
     r"(?=.{1,253}\Z)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*\.?"
@@ -35,8 +42,9 @@ class BadRecord(DiscoError):
 def check_host(host: str, *, hostnames: bool) -> str:
     """*host* in its normal form if callers may connect to it; `BadRecord` otherwise.
 
-    Only IP literals, unless *hostnames*. Unspecified, multicast and link-local addresses are refused: whoever can write a
-    record must not be able to aim callers at a cloud's metadata address.
+    Only IP literals, unless *hostnames*. Unspecified, multicast and link-local addresses are refused, and the metadata
+    addresses of clouds that are none of these: whoever can write a record must not be able to have callers ask for the
+    credentials of their own machine.
     """
     try:
         address = ipaddress.ip_address(host)
@@ -52,6 +60,8 @@ def check_host(host: str, *, hostnames: bool) -> str:
         raise BadRecord("host is an unspecified, multicast or link-local address")
     if address == ipaddress.IPv4Address("255.255.255.255"):
         raise BadRecord("host is the broadcast address")
+    if address in _METADATA_SERVICES:
+        raise BadRecord("host is a cloud's metadata address")
     return str(address)
 
 
@@ -88,6 +98,11 @@ def decode(value: bytes, *, service: str, id: str, hostnames: bool = False) -> I
     keepalive = _optional(record, "http_keepalive", (int, float), None)
     if keepalive is not None and keepalive < 0:
         raise BadRecord("http_keepalive is negative")
+    if keepalive is not None and keepalive > MAX_KEEPALIVE:
+        raise BadRecord("http_keepalive is longer than a year")
+    pid = _optional(record, "pid", (int,), None)
+    if pid is not None and not 0 <= pid <= MAX_PID:
+        raise BadRecord("pid is out of range")
     return Instance(
         service=service,
         id=id,
@@ -95,7 +110,7 @@ def decode(value: bytes, *, service: str, id: str, hostnames: bool = False) -> I
         port=port,
         scheme=scheme,
         state=State(state) if state in State.__members__.values() else State.UNREADY,
-        pid=_optional(record, "pid", (int,), None),
+        pid=pid,
         hostname=_optional(record, "hostname", (str,), None),
         slot=_optional(record, "slot", (str,), "0"),
         version=_optional(record, "version", (str,), None),

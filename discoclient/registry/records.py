@@ -8,11 +8,21 @@ from typing import Generic, TypeAlias, TypeVar
 from .codec import BadRecord
 from .protocol import Deletion, Entry
 
-__all__ = ["Records"]
+__all__ = ["Records", "key_text"]
 
 T = TypeVar("T")
 
 Stamp: TypeAlias = tuple[int, int, int]
+
+LONGEST = 200
+"""Characters of a key that people get to see as a whole: more than any valid one has under a usual prefix."""
+SHOWN = 100
+"""Characters that they get to see of a longer one: anybody may write one, and etcd takes keys of a megabyte."""
+
+
+def key_text(key: str) -> str:
+    """*key* as a line of a log takes it: in quotes, in ASCII, and if it is long its beginning and its length."""
+    return ascii(key) if len(key) <= LONGEST else f"{ascii(key[:SHOWN])}... ({len(key)} characters)"
 
 
 class Records(Generic[T]):
@@ -111,7 +121,7 @@ class Records(Generic[T]):
             reason = str(error)
             if self.skipped.get(change.key) != reason:
                 self.skipped[change.key] = reason
-                self._news.append(f"{change.key!r} is skipped: {reason}")
+                self._news.append(f"{key_text(change.key)} is skipped: {reason}")
             return None
         self.skipped.pop(change.key, None)
         return record

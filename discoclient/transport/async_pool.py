@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 
 import anyio
 import httpx
@@ -52,13 +54,14 @@ class AsyncPool:
         self._busy.add(connection)
         return connection
 
-    async def give(self, connection: AsyncConnection) -> None:
-        """Take a connection back after its response, or after its failure."""
+    async def give(self, connection: AsyncConnection, *, is_broken: bool = False) -> None:
+        """Take a connection back after its response, or after its failure; *is_broken*: only to close it."""
         self._busy.discard(connection)
         if self._room is not None:
             self._room.release()
         if (
-            not connection.is_idle()
+            is_broken
+            or not connection.is_idle()
             or connection.is_closed()
             or self._is_closed
             or self._endpoint.is_retired
@@ -109,7 +112,7 @@ class AsyncWire:
         self._options = options
         self._lock = threading.Lock()
         self._homes: dict[object, tuple[Home, dict[Endpoint, AsyncPool]]] = {}
-        self._known: set[Endpoint] = set()
+        self._retirers: dict[Endpoint, Callable[[], None]] = {}
 
     def pool(self, loop: object, endpoint: Endpoint) -> AsyncPool:
         """For code that runs on *loop*."""
@@ -118,10 +121,10 @@ class AsyncWire:
         if pool is None:
             pool = held[1][endpoint] = AsyncPool(endpoint, self._options, held[0])
             with self._lock:
-                is_new = endpoint not in self._known
-                self._known.add(endpoint)
+                is_new = endpoint not in self._retirers
+                retire = self._retirers.setdefault(endpoint, partial(self._retire, endpoint))
             if is_new:
-                endpoint.on_retire(lambda: self._retire(endpoint))
+                endpoint.on_retire(retire)
         return pool
 
     async def leave(self, loop: object) -> None:
@@ -132,14 +135,19 @@ class AsyncWire:
                 await pool.close_idle()
 
     def close(self) -> None:
+        with self._lock:
+            retirers = dict(self._retirers)
+            self._retirers.clear()
+        for endpoint, retire in retirers.items():
+            endpoint.off_retire(retire)
         for home, pools in self._everywhere():
             for pool in list(pools.values()):
                 home.run_soon(pool.close)
 
     def _retire(self, endpoint: Endpoint) -> None:
-        """On the background thread: have each loop close what is idle; what is busy closes when it comes back."""
+        """Have each loop close what is idle; what is busy closes when it comes back."""
         with self._lock:
-            self._known.discard(endpoint)
+            self._retirers.pop(endpoint, None)
         for home, pools in self._everywhere():
             pool = pools.pop(endpoint, None)
             if pool is not None:

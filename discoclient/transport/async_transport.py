@@ -44,7 +44,9 @@ class AsyncDiscoTransport(httpx.AsyncBaseTransport):
         return f"<AsyncDiscoTransport {self._router.service or 'any service'}>"
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        route = self._router.route(self._router.service or request.url.host)
+        route = self._router.find(request)
+        if route is None:
+            route = await anyio.to_thread.run_sync(self._router.route_for, request)
         call = read_call(request, monotonic(), deadline=route.settings.deadline, info=route.info(request))
         attempts = Attempts(route, request, call)
         if call.info is None:
@@ -122,7 +124,7 @@ class AsyncDiscoTransport(httpx.AsyncBaseTransport):
         """One attempt."""
         began = monotonic()
         pool = attempts.route.wire.pool(find_loop(), send.endpoint)
-        is_warm, link = False, None
+        is_warm, link, connection = False, None, None
         try:
             extensions = attempts.extensions(send)
             connection = await pool.take(attempts.pool_timeout(extensions), is_fresh=send.is_fresh)
@@ -177,12 +179,14 @@ class AsyncTrackedStream(httpx.AsyncByteStream):
         if not self._is_open:
             return
         self._is_open = False
+        is_broken = True
         try:
             with wire_errors():
                 await self._stream.aclose()
+            is_broken = False
         finally:
             self._ticket.close()
-            await self._pool.give(self._connection)
+            await self._pool.give(self._connection, is_broken=is_broken)
 
     def __del__(self) -> None:
         if self._is_open:

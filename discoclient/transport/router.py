@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from random import Random
 from time import monotonic
@@ -20,7 +20,7 @@ from ..calling.steps import Call, End
 from ..control.hub import Hub, find_address, hub, is_current
 from ..control.resolver import Resolver
 from ..control.slot import Slot
-from ..model.errors import DeadlineExceeded, NoInstances, Throttled
+from ..model.errors import DeadlineExceeded, NoInstances, RoutingError, Throttled
 from ..model.events import CallInfo
 from ..model.instance import check_service
 from .settings import Settings
@@ -36,13 +36,15 @@ class Wire(Protocol):
     def close(self) -> None: ...
 
 
+_SCHEMES = frozenset({"http", "https", "disco"})
+
 W = TypeVar("W", bound=Wire)
 
 
 class Route(Generic[W]):
     """One service, as one transport calls it."""
 
-    __slots__ = ("_slot", "emit", "flow", "ledger", "resolver", "service", "settings", "wire")
+    __slots__ = ("_slot", "emit", "flow", "keys", "ledger", "resolver", "service", "settings", "wire")
 
     def __init__(
         self,
@@ -53,9 +55,12 @@ class Route(Generic[W]):
         wire: W,
         ledger: Ledger,
         settings: Settings,
+        keys: tuple[Hashable, ...],
         rng: Random,
     ) -> None:
+        """*keys*: what it shares with other clients, to be given back."""
         self.service = service
+        self.keys = keys
         self.resolver = resolver
         self.wire = wire
         self.ledger = ledger
@@ -73,6 +78,14 @@ class Route(Generic[W]):
         """Whether there is an instance that a request could go to."""
         view = self._slot.view
         return view is not None and bool(view.tiers)
+
+    def is_known_as(self, host: str) -> bool:
+        """Whether *host* is a name of the service, or the address of one of its instances."""
+        host_header = self.settings.host_header
+        if host_header is not None and host == host_header.partition(":")[0].lower():
+            return True
+        view = self._slot.view
+        return view is not None and any(endpoint.address[1] == host for endpoint in view.endpoints.values())
 
     def view(self) -> View:
         """The newest view. Only once `is_known`."""
@@ -132,6 +145,8 @@ class Route(Generic[W]):
         else:
             states = sorted(str(instance.state) for instance in snapshot.by_id.values())
             detail = f"{len(states)} registered ({', '.join(states)}), and none of them may be called"
+            if call is not None and call.exclude:
+                detail += f" (the request excludes {len(call.exclude)})"
         return NoInstances(
             f"service {self.service!r} has no instance to call: {detail} (as of revision {snapshot.revision}). "
             f"See 'disco ls {self.service}'"
@@ -158,6 +173,33 @@ class Router(Generic[W]):
         self._fixed: Route[W] | None = None
         self._routes: LRUCache[str, Route[W]] = LRUCache(MOST_ROUTES)
 
+    def find(self, request: httpx.Request) -> Route[W] | None:
+        """The route of *request*, if it is at hand: nearly always."""
+        fixed = self._fixed
+        if fixed is None or self._hub is not hub():
+            return None
+        return fixed if request.url.host == self.service else None
+
+    def route_for(self, request: httpx.Request) -> Route[W]:
+        """The route of *request*, made on first use, which may take 0.1 s to load what speaks to etcd.
+
+        Raises `ConfigError` for a name that can't be a service's, and `RoutingError` for a request that is not ours to carry.
+        """
+        host = request.url.host
+        if request.url.scheme not in _SCHEMES:
+            raise httpx.UnsupportedProtocol(
+                f"{request.url.scheme}:// can't be sent to an instance; use http://, https:// or disco://"
+            )
+        if self.service is None:
+            return self.route(host)
+        route = self.route(self.service)
+        if host != self.service and not route.is_known_as(host):
+            raise RoutingError(
+                f"this transport carries requests to {self.service!r} alone, not to {host!r}. Mount it, and others go their way: "
+                f"httpx.Client(mounts={{'all://{self.service}': DiscoTransport({self.service!r})}}), or use DiscoClient"
+            )
+        return route
+
     def route(self, service: str) -> Route[W]:
         """The route to *service*, made on first use. Raises `ConfigError` for a name that can't be one."""
         fixed = self._fixed
@@ -175,7 +217,8 @@ class Router(Generic[W]):
             if found is None:
                 found = self._make(shared, service)
                 if len(self._routes) == MOST_ROUTES:
-                    shared.release(self._routes.popitem()[1].resolver)
+                    oldest = self._routes.popitem()[1]
+                    shared.release(oldest.resolver, *oldest.keys)
                 self._routes[service] = found
                 if self.service is not None:
                     self._fixed = found
@@ -188,7 +231,7 @@ class Router(Generic[W]):
         self._routes = LRUCache(MOST_ROUTES)
         if shared is not None and is_current(shared):
             for route in routes:
-                shared.release(route.resolver)
+                shared.release(route.resolver, *route.keys)
 
     def stats(self) -> dict[str, int]:
         """The counts of all routes, added up."""
@@ -205,6 +248,7 @@ class Router(Generic[W]):
         resolver = shared.acquire(self._address, service, discovery_timeout=settings.discovery_timeout)
         # The name too: a connection whose certificate was checked for another one is not ours to use.
         key = (self._kind, settings.wire, settings.server_name)
+        keys = (key, settings.policies)
         if settings.last_known is not None:
             resolver.keep_in(settings.last_known, self._address)
         return Route(
@@ -214,6 +258,7 @@ class Router(Generic[W]):
             wire=resolver.shared(key, lambda: self._make_wire(settings.wire)),
             ledger=resolver.shared(settings.policies, lambda: Ledger(service, settings.policies)),
             settings=settings,
+            keys=keys,
             rng=shared.rng,
         )
 

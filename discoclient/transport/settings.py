@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypedDict
+
+import httpx
 
 from ..balancing.balancer import Balancer, find_balancer
 from ..balancing.preferences import Preferences
@@ -25,7 +28,7 @@ from ..model.policy import (
 )
 from .wire import WireOptions
 
-__all__ = ["Settings", "TransportOptions"]
+__all__ = ["WIRE", "Settings", "TransportOptions"]
 
 
 class TransportOptions(TypedDict, total=False):
@@ -48,7 +51,16 @@ class TransportOptions(TypedDict, total=False):
     host_header: str | None
     server_name: str | None
     discovery_timeout: float
-    wire: WireOptions
+    verify: ssl.SSLContext | str | bool
+    cert: Any
+    trust_env: bool
+    http1: bool
+    http2: bool
+    limits: httpx.Limits
+
+
+WIRE = ("verify", "cert", "trust_env", "http1", "http2", "limits")
+"""Those that are about the connections, and are httpx's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +107,10 @@ class Settings:
             emitter=Emitter(options.get("hooks", ())),
             deadline=None if deadline is None else check_seconds("deadline=", deadline),
             last_known=None if last_known is None else os.fspath(last_known),
-            host_header=options.get("host_header"),
-            server_name=options.get("server_name"),
+            host_header=_name("host_header", options.get("host_header")),
+            server_name=_name("server_name", options.get("server_name")),
             discovery_timeout=check_seconds("discovery_timeout", options.get("discovery_timeout", 5.0)),
-            wire=options.get("wire", WireOptions()),
+            wire=WireOptions(**{name: options[name] for name in WIRE if name in options}),
         )
 
 
@@ -108,8 +120,19 @@ _KINDS: Mapping[str, tuple[type, bool]] = {
     "hedge": (HedgePolicy, True),
     "throttle": (ThrottlePolicy, True),
     "recovery": (RecoveryPolicy, True),
-    "wire": (WireOptions, False),
+    "limits": (httpx.Limits, False),
+    "trust_env": (bool, False),
+    "http1": (bool, False),
+    "http2": (bool, False),
 }
+
+
+def _name(option: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value or not value.isprintable() or not value.isascii():
+        raise ConfigError(f"{option}= must be a host's name; got {value!r}")
+    return value
 
 
 def _mapping(versions: Any) -> Mapping[str, float]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from queue import Empty, SimpleQueue
 
 import httpx
@@ -47,11 +49,11 @@ class SyncPool:
         self._busy.add(connection)
         return connection
 
-    def give(self, connection: SyncConnection) -> None:
-        """Take a connection back after its response, or after its failure."""
+    def give(self, connection: SyncConnection, *, is_broken: bool = False) -> None:
+        """Take a connection back after its response, or after its failure; *is_broken*: only to close it."""
         self._busy.discard(connection)
         try:
-            self._keep_or_close(connection)
+            self._keep_or_close(connection, is_broken)
         finally:
             # Only now: whoever gets the slot is to find the connection here, and not to make another one.
             if self._room is not None:
@@ -67,8 +69,8 @@ class SyncPool:
                 return connection
             connection.close()
 
-    def _keep_or_close(self, connection: SyncConnection) -> None:
-        if not connection.is_idle() or connection.is_closed() or self._is_full():
+    def _keep_or_close(self, connection: SyncConnection, is_broken: bool) -> None:
+        if is_broken or not connection.is_idle() or connection.is_closed() or self._is_full():
             with wire_errors():
                 connection.close()
             return
@@ -110,6 +112,7 @@ class SyncWire:
     def __init__(self, options: WireOptions) -> None:
         self._options = options
         self._pools: dict[Endpoint, SyncPool] = {}
+        self._retirers: dict[Endpoint, Callable[[], None]] = {}
         self._lock = threading.Lock()
 
     def pool(self, endpoint: Endpoint) -> SyncPool:
@@ -120,18 +123,23 @@ class SyncWire:
             found = self._pools.get(endpoint)
             if found is None:
                 found = self._pools[endpoint] = SyncPool(endpoint, self._options)
-                endpoint.on_retire(lambda: self._retire(endpoint))
+                retire = self._retirers[endpoint] = partial(self._retire, endpoint)
+                endpoint.on_retire(retire)
             return found
 
     def close(self) -> None:
         with self._lock:
-            pools = list(self._pools.values())
+            pools, retirers = list(self._pools.values()), dict(self._retirers)
             self._pools.clear()
+            self._retirers.clear()
+        for endpoint, retire in retirers.items():
+            endpoint.off_retire(retire)
         for pool in pools:
             pool.close()
 
     def _retire(self, endpoint: Endpoint) -> None:
-        """On the background thread: close what is idle now; what is busy closes when it comes back."""
+        """Close what is idle now; what is busy closes when it comes back."""
+        self._retirers.pop(endpoint, None)
         pool = self._pools.pop(endpoint, None)
         if pool is not None:
             pool.close()

@@ -46,7 +46,7 @@ class DiscoTransport(httpx.BaseTransport):
         return f"<DiscoTransport {self._router.service or 'any service'}>"
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        route = self._router.route(self._router.service or request.url.host)
+        route = self._router.find(request) or self._router.route_for(request)
         call = read_call(request, monotonic(), deadline=route.settings.deadline, info=route.info(request))
         attempts = Attempts(route, request, call)
         if call.info is None:
@@ -121,7 +121,7 @@ class DiscoTransport(httpx.BaseTransport):
         """One attempt. The connection that carries it is in *connections*, by the attempt's number, for whoever breaks it off."""
         began = monotonic()
         pool = attempts.route.wire.pool(send.endpoint)
-        is_warm, link = False, None
+        is_warm, link, connection = False, None, None
         try:
             extensions = attempts.extensions(send)
             connection = pool.take(attempts.pool_timeout(extensions), is_fresh=send.is_fresh)
@@ -173,12 +173,14 @@ class TrackedStream(httpx.SyncByteStream):
         if not self._is_open:
             return
         self._is_open = False
+        is_broken = True
         try:
             with wire_errors():
                 self._stream.close()
+            is_broken = False
         finally:
             self._ticket.close()
-            self._pool.give(self._connection)
+            self._pool.give(self._connection, is_broken=is_broken)
 
     def __del__(self) -> None:
         if self._is_open:

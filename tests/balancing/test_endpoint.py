@@ -113,10 +113,34 @@ def test_steady_latency_is_what_it_settles_at(endpoint: Endpoint) -> None:
 def test_cost_is_latency_times_who_waits_and_me(endpoint: Endpoint) -> None:
     endpoint.observe(answer(0.2), 0.0)
     assert endpoint.cost(0.0) == pytest.approx(0.2)
-    endpoint.start(0.0)
-    endpoint.start(0.0)
+    for _ in range(2):
+        endpoint.learn(endpoint.start(0.0), answer(0.2), 0.0, POLICY, lambda endpoint: None, Random(1))
     assert endpoint.cost(0.0) == pytest.approx(0.6)
     assert endpoint.cost(10.0) == pytest.approx(0.6 / math.e)
+
+
+def test_silence_counts_as_latency_while_somebody_waits(endpoint: Endpoint) -> None:
+    """Who hangs gives no answer to learn from."""
+    endpoint.observe(answer(0.01), 0.0)
+    first = endpoint.start(100.0)
+    assert endpoint.cost(100.0) < 0.02
+    assert endpoint.cost(100.5) == pytest.approx(0.5 * 2)
+    second = endpoint.start(100.4)
+    assert endpoint.cost(100.5) == pytest.approx(0.5 * 3), "silent since the first one began to wait"
+    endpoint.learn(second, answer(0.1), 100.5, POLICY, lambda endpoint: None, Random(1))
+    assert endpoint.cost(100.5) == pytest.approx(0.1 * 3), "a good answer breaks the silence"
+    assert endpoint.cost(101.5) == pytest.approx(1.0 * 3)
+    first.close()
+    assert endpoint.cost(101.5) < 0.2 * 2, "nobody waits any more"
+
+
+def test_a_failure_does_not_break_the_silence(endpoint: Endpoint) -> None:
+    endpoint.observe(answer(0.01), 0.0)
+    endpoint.start(100.0)
+    failing = endpoint.start(103.0)
+    before = endpoint.cost(105.0)
+    endpoint.learn(failing, SILENT, 105.0, POLICY, lambda endpoint: None, Random(1))
+    assert endpoint.cost(105.0) >= before
 
 
 def test_the_latency_it_begins_with_is_given() -> None:

@@ -101,6 +101,11 @@ def test_a_key_that_is_no_text_is_shown_in_ascii() -> None:
     assert check_records({"/x/\udcff\x1b": "why"}) == ["the record at '/x/\\udcff\\x1b' is skipped: why"]
 
 
+def test_a_skipped_record_with_a_long_key_is_named_by_its_beginning() -> None:
+    (warning,) = check_records({"/x/" + "y" * 100_000: "why"})
+    assert warning == f"the record at '/x/{'y' * 97}'... (100003 characters) is skipped: why"
+
+
 def test_a_service_without_a_ready_instance_is_named_with_its_states() -> None:
     draining = instance("ledger", "aaaaaaaa", state=State.DRAINING)
     unready = [instance("ledger", f"{number}" * 8, state=State.UNREADY) for number in (1, 2)]

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import threading
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from discoclient import DiscoClient, DiscoveryTimeout, Instance, NoInstances, State, connect, register
+from discoclient import (
+    DiscoClient,
+    DiscoveryTimeout,
+    Instance,
+    NoInstances,
+    State,
+    connect,
+    register,
+    testing,
+)
 from discoclient.control.hub import fresh_hub, hub
 from discoclient.registry.happenings import WatchSettings
+from discoclient.registry.memory import MemoryRegistry
+from discoclient.registry.protocol import Batch
 from discoclient.testing import TestRegistry, memory_registry
 from tests.support.eventually import eventually
 from tests.support.processes import Processes
@@ -106,7 +119,146 @@ def test_compaction_while_the_registry_is_away_is_survived(registry: TestRegistr
         assert sizes == [2]  # one change, and the set never dipped
 
 
-def test_a_registry_that_lost_everything_is_noticed() -> None:
+# ---- what was changed is known when the method returns
+
+ROUNDS = 30  # a race that is lost half of the time is lost in one of them
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for what can't come waits until the test is given up."""
+    monkeypatch.setattr(testing, "APPLY_TIMEOUT", 3600.0)
+
+
+def test_the_next_call_goes_by_what_was_changed(registry: TestRegistry, servers: Servers) -> None:
+    server = servers.start()
+    with DiscoClient("experiment", vanish_grace=0) as client:
+        for _ in range(ROUNDS):
+            with pytest.raises(NoInstances):
+                client.get("/")
+            instance = registry.add("experiment", server.port)
+            assert client.get("/").status_code == 200
+            registry.drain(instance)
+            with pytest.raises(NoInstances, match="draining"):
+                client.get("/")
+            registry.put(instance)
+            assert client.get("/").status_code == 200
+            registry.remove(instance)
+
+
+def test_the_next_look_sees_what_was_changed(registry: TestRegistry) -> None:
+    with connect() as handle, connect() as other:
+        for number in range(ROUNDS):
+            assert handle.instances("experiment") == other.instances("other") == []
+            one, two = registry.add("experiment", 80), registry.add("other", 81)
+            assert (handle.instances("experiment"), other.instances("other")) == ([one], [two])
+            key = f"/disco/v1/services/experiment/{one.id}"
+            registry.put_raw(key, b"{")
+            assert handle.instances("experiment") == []
+            registry.put_raw(f"{key}-{number}", b"[")
+            assert f"{key}-{number}" in handle.resolver("experiment").skipped
+            registry.remove(one, two)
+            assert other.instances("other") == []
+
+
+def test_a_registry_that_is_wiped_is_empty_at_once_and_what_is_added_then_is_known(
+    registry: TestRegistry,
+) -> None:
+    """Its revisions begin anew: those who follow it know of higher ones, and must not be taken to be ahead."""
+    with connect() as handle:
+        for count in (5, 3, 0, 2):
+            instances = {registry.add("experiment", 80 + number) for number in range(count)}
+            assert set(handle.instances("experiment")) == instances
+            assert handle.instances("other") == []
+            registry.wipe()
+            assert handle.instances("experiment") == []
+            assert handle.snapshot("experiment").revision == 1
+
+
+def test_who_registers_himself_is_back_after_a_wipe(registry: TestRegistry) -> None:
+    with connect() as handle, register("experiment", 8000, ttl=2, quiet=0) as registration:
+        assert handle.instances("experiment") == [registration.instance]
+        registry.wipe()
+        eventually(lambda: handle.instances("experiment") == [registration.instance], timeout=20.0)
+
+
+def test_while_the_registry_is_down_nobody_is_waited_for(registry: TestRegistry, patient: None) -> None:
+    stays = registry.add("experiment", 80)
+    with connect() as handle:
+        assert handle.instances("experiment") == [stays]
+        registry.set_down(True)
+        registry.add("experiment", 81)
+        registry.remove(stays)
+        registry.wipe()
+        registry.add("experiment", 82)
+        assert handle.instances("experiment") == [stays]
+
+
+def test_after_the_registry_was_down_the_next_change_is_waited_for(registry: TestRegistry) -> None:
+    """Those who follow it come back by themselves, in a moment."""
+    with connect() as handle:
+        old = [registry.add("experiment", 80 + number) for number in range(5)]
+        assert len(handle.instances("experiment")) == 5
+        registry.set_down(True)
+        eventually(lambda: handle.resolver("experiment").phase == "suspect")
+        registry.remove(*old)
+        registry.set_down(False)
+        new = registry.add("experiment", 90)
+        assert handle.instances("experiment") == [new]
+
+
+def test_after_a_wipe_while_the_registry_was_down_the_next_change_is_waited_for(
+    registry: TestRegistry,
+) -> None:
+    with connect() as handle:
+        for number in range(5):
+            registry.add("experiment", 80 + number)
+        assert len(handle.instances("experiment")) == 5
+        registry.set_down(True)
+        eventually(lambda: handle.resolver("experiment").phase == "suspect")
+        registry.wipe()
+        registry.set_down(False)
+        new = registry.add("experiment", 90)
+        assert handle.instances("experiment") == [new]
+
+
+def test_a_change_that_does_not_concern_them_keeps_nobody_waiting(
+    registry: TestRegistry, patient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISCO_OVERRIDE_LEDGER", "http://127.0.0.1:3000")
+    with connect() as handle:
+        assert handle.instances("experiment") == []
+        assert len(handle.instances("ledger")) == 1
+        gone = registry.add("other", 80)
+        for _ in range(2):
+            registry.remove(gone)
+        registry.add("ledger", 81)
+        registry.add("experiment-2", 82)
+        registry.put_raw("/disco/v1/services/experiment", b"{}")
+        registry.put_raw("/elsewhere", b"")
+        registry.remove()
+        registry.compact()
+        assert handle.instances("experiment") == []
+        assert [instance.port for instance in handle.instances("ledger")] == [3000]
+
+
+def test_who_is_not_told_is_not_waited_for_for_ever(
+    registry: TestRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def mute(self: MemoryRegistry, range: str, *, after: int) -> AsyncIterator[Batch]:
+        yield Batch(after)
+        await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(MemoryRegistry, "watch", mute)
+    monkeypatch.setattr(testing, "APPLY_TIMEOUT", 0.05)
+    with connect() as handle:
+        assert handle.instances("experiment") == []
+        registry.add("experiment", 80)
+        assert handle.instances("experiment") == []
+        registry.wipe()
+
+
+def test_a_registry_that_lost_everything_is_noticed_even_if_no_watch_breaks() -> None:
     """By asking, when nothing has been heard for a while: here, for a tenth of a second."""
     with fresh_hub(settings=WatchSettings(silence=0.1)) as shared:
         registry = TestRegistry(shared, "memory://lost")
@@ -114,7 +266,7 @@ def test_a_registry_that_lost_everything_is_noticed() -> None:
             registry.add("experiment", port=port)
         with connect("memory://lost") as handle:
             assert len(handle.instances("experiment")) == 3
-            registry.wipe()
+            registry._change(lambda store: store.wipe())
             eventually(lambda: handle.instances("experiment") == [], timeout=20.0)
             new = registry.add("experiment", port=90)
             eventually(lambda: handle.instances("experiment") == [new], timeout=20.0)

@@ -170,13 +170,13 @@ def test_the_longest_and_the_shortest_names_are_read(service: str, id: str) -> N
         ("port", [0, -1, 65536, 80.0, "80", True, 10**30]),
         ("host", [1, None, "", " 10.0.0.5"]),
         ("state", [1, None, True]),
-        ("pid", ["1", 1.5, True, []]),
+        ("pid", ["1", 1.5, True, [], -1, 2**31, int("9" * 3900)]),
         ("hostname", [1, ["a"], True]),
         ("slot", [0, True]),
         ("version", [2.4, {}]),
         ("zone", [1]),
         ("weight", [-1, -0.001, 10_000.1, 10_001, "100", True, False, [], 10**300]),
-        ("http_keepalive", [-0.1, "5", True, {}]),
+        ("http_keepalive", [-0.1, "5", True, {}, 86_400 * 365 + 1, 1e9, 10**400]),
         ("metadata", [[], "", 0, True]),
         ("registered_at", [0, 1.5, []]),
     ],
@@ -192,14 +192,25 @@ def test_a_value_of_the_wrong_type_or_range_is_refused_and_named(name: str, valu
         ("scheme", ["http", "https"]),
         ("port", [1, 65535]),
         ("weight", [0, 0.0, 0.5, 10_000, 10_000.0]),
-        ("http_keepalive", [0, 0.0, 5, 5.0, 3600]),
-        ("pid", [0, 1, 4194304]),
+        ("http_keepalive", [0, 0.0, 5, 5.0, 3600, 86_400 * 365]),
+        ("pid", [0, 1, 4194304, 2**31 - 1]),
         ("metadata", [{}, {"a": [1, {"b": None}]}]),
     ],
 )
 def test_a_value_at_the_edge_is_read(name: str, values: list[object]) -> None:
     for value in values:
         assert getattr(read(SMALL | {name: value}), name) == value
+
+
+@pytest.mark.parametrize("name", ["v", "port", "pid", "weight", "http_keepalive"])
+@pytest.mark.parametrize("digits", [20, 400, 3600])
+def test_no_number_that_is_known_has_more_digits_than_a_float_or_a_table_takes(
+    name: str, digits: int
+) -> None:
+    """JSON's integers have no end, and neither have Python's: what reckons with them, or prints them, has."""
+    for sign in ("", "-"):
+        value = f"{json.dumps(SMALL)[:-1]}, {json.dumps(name)}: {sign}{'9' * digits}}}"
+        refusal(value.encode())
 
 
 # ---- what is no JSON, or too much of it
@@ -308,6 +319,7 @@ def test_no_refusal_repeats_the_value() -> None:
         ("::1", "::1"),
         ("2001:DB8:0:0:0:0:0:1", "2001:db8::1"),
         ("fd00::1", "fd00::1"),
+        ("fd00:ec2::255", "fd00:ec2::255"),
         ("::ffff:10.0.0.5", "10.0.0.5"),
         ("::ffff:0a00:0005", "10.0.0.5"),
         ("203.0.113.9", "203.0.113.9"),
@@ -338,6 +350,10 @@ def test_an_ip_address_is_read_in_its_normal_form(host: str, normal: str) -> Non
         "fe80::1%eth0",
         "2001:db8::1%1",
         "::1%lo",
+        "fd00:ec2::254",
+        "FD00:0EC2:0:0:0:0:0:254",
+        "fd00:ec2::23",
+        "fd20:ce::254",
     ],
 )
 @pytest.mark.parametrize("hostnames", [False, True])
@@ -447,6 +463,10 @@ def instance(**changes: Any) -> Instance:
         {"weight": float("inf")},
         {"http_keepalive": -1},
         {"http_keepalive": float("nan")},
+        {"http_keepalive": 10**400},
+        {"http_keepalive": 10**5000},
+        {"pid": -1},
+        {"pid": 10**3900},
         {"metadata": {"a": object()}},
         {"metadata": {"a": "x" * 5000}},
         {"metadata": {"a": "\ud800"}},

@@ -149,3 +149,24 @@ def test_keys_that_are_no_text_are_skipped_as_any_other() -> None:
     shell.tell(Batch(2, (Entry(key, b"bad", 2, 2, 1),)))
     assert list(shell.machine.skipped) == [key]
     assert shell.notices[-1].text.encode()  # can be logged
+
+
+@pytest.mark.parametrize("letter", ["x", "\x1b", "\udcff", "\n"])
+def test_of_a_long_key_that_is_skipped_the_beginning_and_the_length_are_told(letter: str) -> None:
+    """Whoever may write a key may write one of a megabyte: the log of every caller is not to be filled by it."""
+    key = f"{RANGE}aaaaaaaa/{letter * 100_000}"
+    shell = Shell(MemoryStore()).live()
+    shell.tell(Batch(2, (Entry(key, b"bad", 2, 2, 1),)))
+    (notice,) = shell.notices
+    assert f"'{RANGE}aaaaaaaa/" in notice.text
+    assert notice.text.endswith(f"... ({len(key)} characters) is skipped: it is bad")
+    assert len(notice.text) < 700
+    assert notice.text.isprintable()
+    assert list(shell.machine.skipped) == [key]
+
+
+def test_the_longest_valid_key_that_is_skipped_is_told_in_full() -> None:
+    key = f"/disco/v1/services/{'s' * 63}/{'i' * 64}"
+    shell = Shell(MemoryStore()).live()
+    shell.tell(Batch(2, (Entry(key, b"bad", 2, 2, 1),)))
+    assert shell.notices[-1].text == f"'{key}' is skipped: it is bad"
