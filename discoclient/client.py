@@ -28,6 +28,7 @@ from .transport.sync_transport import DiscoTransport
 
 __all__ = ["AsyncDiscoClient", "DiscoClient"]
 
+
 class DiscoClient(httpx.Client):
     """An `httpx.Client` for one service: ``DiscoClient("experiment").get("/users/1")``.
 
@@ -39,7 +40,8 @@ class DiscoClient(httpx.Client):
     Args:
         service: its name.
         registry: the registry's URL. Default: ``$DISCO_REGISTRY``, else ``etcd://127.0.0.1:2379``.
-        balancer: ``peak_ewma`` (default), ``least_request``, ``round_robin``, ``random``, ``weighted_round_robin``, ``rendezvous``
+        balancer: ``peak_ewma`` (default), ``least_request``, ``round_robin``, ``random``, ``weighted_round_robin``,
+        ``rendezvous``
             (with a ``hash_key`` per request), or a `Balancer`.
         retry: how often is tried again what may be (`calling.retries` has the table).
         outlier: when an instance that keeps failing is left alone.
@@ -47,14 +49,16 @@ class DiscoClient(httpx.Client):
         throttle: refuse here what the service would refuse there. Default: no.
         recovery: after an outage, let through what the instances that are back can carry. Default: no.
         slow_start: how a newcomer gets its share: from 10 % to all of it in 10 s, unless most are new.
-        zone: where this process runs: instances there are preferred, as far as their capacity goes. Default: ``$DISCO_ZONE``; ``""``:
+        zone: where this process runs: instances there are preferred, as far as their capacity goes. Default: ``$DISCO_ZONE``;
+        ``""``:
             zones don't matter.
         versions: shares of the requests by version, for a canary: ``{"2.4.1": 0.05}``. The other versions get the rest.
         subset: how many of the instances this process uses, if there are more. Default: all.
         vanish_grace: seconds that instances which vanished from the registry together, without draining, are kept as a last
             resort. Default 30, twice the default ttl; 0: not at all.
         deadline: seconds that a call may take: all attempts, the waits, and the body. Default: no limit but httpx's timeouts.
-        last_known: a folder in which to keep what is known of the service, for a start while the registry is away. Default: none.
+        last_known: a folder in which to keep what is known of the service, for a start while the registry is away. Default:
+        none.
         hooks: objects that get every event (`Hook`).
         host_header: the ``Host`` header, in place of the service's name.
         server_name: the name that a TLS certificate of an ``https`` instance must be for. Default: the service's name.
@@ -143,7 +147,8 @@ class DiscoClient(httpx.Client):
         self._disco.wait_ready(timeout)
 
     def explain(self) -> Explanation:
-        """What would be chosen from now, and why: every instance with its state, cost and ejection. ``print`` it, or read its fields.
+        """What would be chosen from now, and why: every instance with its state, cost and ejection. ``print`` it, or read its
+        fields.
 
         Raises `DiscoveryTimeout` as a request would.
         """

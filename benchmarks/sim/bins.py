@@ -76,7 +76,12 @@ def run(plan: Plan) -> Report:
             rng = Random(f"{plan.seed}/bins/{choices}/{bins}")
             results.append(_many(choices, balancer, bins, times, rng))
     tails = {1: one_choice_tail(), 2: two_choices_tail()}
-    return Report("bins", [_maxima(results, tails), _loads(results, tails)], _data(results, tails), _checks(results, tails))
+    return Report(
+        "bins",
+        [_maxima(results, tails), _loads(results, tails)],
+        _data(results, tails),
+        _checks(results, tails),
+    )
 
 
 def _many(choices: int, balancer: Balancer, bins: int, times: int, rng: Random) -> Thrown:
@@ -147,7 +152,10 @@ def _data(results: Sequence[Thrown], tails: dict[int, list[float]]) -> dict[str,
         "theory": {
             str(choices): {
                 "tail": tail[:16],
-                "maxima": {str(bins): spread_of_maximum(tail, bins) for bins in sorted({each.bins for each in results})},
+                "maxima": {
+                    str(bins): spread_of_maximum(tail, bins)
+                    for bins in sorted({each.bins for each in results})
+                },
             }
             for choices, tail in tails.items()
         },

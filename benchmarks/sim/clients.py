@@ -179,7 +179,9 @@ class Client:
         held = set()
         for endpoint in self._guard.hold(vanished, remaining, now) if self._preferences.grace else ():
             if endpoint.id not in self._held:
-                twin = Endpoint(endpoint.instance, now=now, memory=endpoint) if endpoint.is_retired else endpoint
+                twin = (
+                    Endpoint(endpoint.instance, now=now, memory=endpoint) if endpoint.is_retired else endpoint
+                )
                 twin.hold()
                 self._held[endpoint.id] = twin, now
                 self.loop.after(self._preferences.grace, self._drop, twin)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect, insort
 from collections import deque
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 __all__ = ["Prequal", "reuse_budget"]
 
 POOL = 16
-"""Answers that are kept."""
+"""Answers that are kept for 100 servers or more."""
+POOL_SHARE = 0.16
+"""The same for fewer, as a share of them: that is what 16 are of the 100 in the paper. With half of the servers in every pool all
+clients see the same best one, and run there together; the paper says that what prevents this is that pools are small parts.
+"""
+LEAST_POOL = 4
 PROBES = 3.0
 """Probes that a request sends."""
 REMOVED = 1.0
@@ -59,9 +64,7 @@ class _Probe:
 
 
 class Prequal:
-    """One for each client. The pool is half of the servers where these are few: the paper's formula is for many more servers than
-    answers.
-    """
+    """One for each client."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -75,7 +78,7 @@ class _Pool:
         self._endpoints = endpoints
         self._rng = rng
         self._world = world
-        self._size = max(LEAST, min(POOL, len(endpoints) // 2))
+        self._size = min(POOL, max(LEAST_POOL, round(POOL_SHARE * len(endpoints))))
         self._budget = reuse_budget(len(endpoints), self._size)
         self._probes: list[_Probe] = []
         self._seen: deque[int] = deque(maxlen=SEEN)
@@ -97,25 +100,23 @@ class _Pool:
         if len(able) < LEAST:
             left = [endpoint for endpoint in self._endpoints if endpoint.id not in tried]
             return self._rng.choice(left) if left else None
-        best = min(able, key=self._rank)
+        best = min(able, key=self._rank())
         best.rif += 1  # our own request, which the next answer will count
         best.uses -= 1
         if best.uses <= 0:
             probes.remove(best)
         return best.endpoint
 
-    def _rank(self, probe: _Probe) -> tuple[bool, float]:
+    def _rank(self) -> Callable[[_Probe], tuple[bool, float]]:
         """The lower the better: cold ones by their latency, then hot ones by their RIF."""
-        return (False, probe.latency) if probe.rif <= self._threshold() else (True, probe.rif)
-
-    def _threshold(self) -> int:
         ordered = self._sorted
-        return ordered[int(HOT * (len(ordered) - 1))] if ordered else 0
+        threshold = ordered[int(HOT * (len(ordered) - 1))] if ordered else 0
+        return lambda probe: (False, probe.latency) if probe.rif <= threshold else (True, probe.rif)
 
     def _remove(self) -> None:
         """In turn the oldest and the worst, so that what nobody chooses does not pile up."""
         if len(self._probes) > LEAST:
-            worst = self._probes[0] if self._is_oldest_next else max(self._probes, key=self._rank)
+            worst = self._probes[0] if self._is_oldest_next else max(self._probes, key=self._rank())
             self._probes.remove(worst)
             self._is_oldest_next = not self._is_oldest_next
 

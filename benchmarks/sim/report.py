@@ -70,7 +70,8 @@ class Report:
         if not self.checks:
             return None
         rows = [
-            (check.what, check.known, check.found, "yes" if check.holds else "**no**") for check in self.checks
+            (check.what, check.known, check.found, "yes" if check.holds else "**no**")
+            for check in self.checks
         ]
         return Table(f"{self.name}: what is known, and what came out", ("", "known", "here", "holds"), rows)
 

@@ -35,7 +35,7 @@ class Setup:
     ``rate``: requests a second, of all clients together; ``seconds``: for how long. ``script``: what happens meanwhile.
     ``timeout``: of an attempt; ``deadline``: of a call, from its begin. ``trip``: there and back. ``news``: how long a change of the
     registry takes to a client. ``unsafe``: the share of requests that are not idempotent. ``keys``: how many different ``hash_key``.
-    ``notices``: whether servers drop what nobody waits for.
+    ``notices``: whether servers drop what nobody waits for. ``subset``: how many servers a client uses; all, if ``None``.
     """
 
     seed: str
@@ -58,6 +58,7 @@ class Setup:
     keys: int = 200
     keepalive: float = 5.0
     notices: bool = False
+    subset: int | None = None
 
 
 class Sample(NamedTuple):
@@ -89,6 +90,8 @@ class World:
         self.registry = Registry(self.loop, self.rng("registry"), setup.news)
         self.clients: list[Client] = []
         """Those that get requests."""
+        self.notes: dict[str, tuple[float, float]] = {}
+        """A script's own: from when to when instances were ready."""
         self._all_clients: list[Client] = []
         self._samples: list[Sample] = []
         self._made = 0
@@ -122,12 +125,19 @@ class World:
         setup = self.setup
         name = f"client-{len(self._all_clients)}"
         rng = self.rng(name)
-        balancer = find_balancer(setup.balancer) if isinstance(setup.balancer, str) else setup.balancer(self, rng)
+        balancer = (
+            find_balancer(setup.balancer) if isinstance(setup.balancer, str) else setup.balancer(self, rng)
+        )
         client = Client(
             self.loop,
             name,
             servers=self.servers,
-            preferences=Preferences(balancer=balancer, slow_start=setup.slow_start),
+            preferences=Preferences(
+                balancer=balancer,
+                slow_start=setup.slow_start,
+                subset=setup.subset,
+                seed=f"{setup.seed}/{name}",
+            ),
             policies=setup.policies,
             rng=rng,
             over=self._note,

@@ -1,7 +1,7 @@
 """What speaks for and against one endpoint (passive outlier detection): failures in a row, success rate, ejections, probes.
 
-Finagle's failure accrual with Envoy's caps: 5 failures in a row, or too few good answers of late, eject; the time doubles with each
-further ejection, with equal jitter; then one request at a time tries the endpoint out.
+Finagle's failure accrual with Envoy's caps: 5 failures in a row, or too few good answers of late, eject; the time doubles
+with each further ejection, with equal jitter; then one request at a time tries the endpoint out.
 """
 
 from __future__ import annotations

@@ -48,6 +48,7 @@ class Endpoint:
     __slots__ = (
         "_accrual",
         "_ewma",
+        "_is_marked",
         "_lock",
         "_on_retire",
         "_quiet_since",
@@ -92,9 +93,11 @@ class Endpoint:
         self._waiting = 0  # requests without an outcome yet
         self._quiet_since = now  # when somebody began to wait, or there last was a good answer
         self._accrual = Accrual()
+        self._is_marked = False  # ejected since it last passed a probe
         if memory is not None:
             self.first_seen = memory.first_seen
             self._ewma, self._stamp, self._accrual = memory._ewma, memory._stamp, memory._accrual.copy()
+            self._is_marked = memory._is_marked
 
     def __repr__(self) -> str:
         retired = ", retired" if self.is_retired else ""
@@ -109,7 +112,8 @@ class Endpoint:
     def cost(self, now: float) -> float:
         """Expected seconds for one more request here. Smaller is better.
 
-        While requests wait, silence counts as latency: who hangs gives no answer to learn from (Kratos' ``predict`` has the same aim).
+        While requests wait, silence counts as latency: who hangs gives no answer to learn from (Kratos' ``predict`` has the
+        same aim).
         """
         if not self._ewma:  # it has not answered yet: one may try it, and not everybody
             return self.in_flight * FAILURE_LATENCY
@@ -120,6 +124,11 @@ class Endpoint:
                 latency = silence
         return latency * (self.in_flight + 1)
 
+    @property
+    def is_proven(self) -> bool:
+        """Whether it has answered, or we take it for an equal of those that have."""
+        return self._ewma > 0.0
+
     def start(self, now: float) -> Ticket:
         """Count one more request in flight. It falls when the ticket is closed."""
         ticket = Ticket(self)
@@ -129,9 +138,10 @@ class Endpoint:
             if not self._waiting:
                 self._quiet_since = now
             self._waiting += 1
-            accrual = self._accrual
-            if accrual.ejections and not accrual.is_probing and now >= accrual.until:
-                accrual.is_probing = ticket.is_probe = True
+            if self._is_marked:
+                accrual = self._accrual
+                if not accrual.is_probing and now >= accrual.until:
+                    accrual.is_probing = ticket.is_probe = True
         return ticket
 
     def finish(self, ticket: Ticket) -> None:
@@ -198,9 +208,9 @@ class Endpoint:
 
     def is_ejected(self, now: float) -> bool:
         """Whether it is to be left alone now. After its time is over it is on probation: one request at a time."""
-        accrual = self._accrual
-        if not accrual.ejections:
+        if not self._is_marked:  # nearly always, and told without a look at another object
             return False
+        accrual = self._accrual
         return now < accrual.until or accrual.is_probing
 
     @property
@@ -219,7 +229,8 @@ class Endpoint:
     ) -> Verdict | None:
         """Count an attempt for or against the endpoint; the verdict, where there is one.
 
-        *veto* is asked why it must not be ejected (`OutlierPolicy.max_ejected`), if there is a reason, only when it comes to that.
+        *veto* is asked why it must not be ejected (`OutlierPolicy.max_ejected`), if there is a reason, only when it comes to
+        that.
         """
         with self._lock:
             return self._judge(ticket, outcome, now, policy, veto, rng)
@@ -237,7 +248,9 @@ class Endpoint:
         accrual = self._accrual
         if outcome.is_failure or is_probe:
             ticket.is_probe = False  # the verdict is here; the body may go on for days
-            return accrual.judge(outcome, now, policy, lambda: veto(self), rng, is_probe=is_probe)
+            verdict = accrual.judge(outcome, now, policy, lambda: veto(self), rng, is_probe=is_probe)
+            self._is_marked = accrual.ejections > 0
+            return verdict
         accrual.note_success(now, policy.success_window)
         return None
 

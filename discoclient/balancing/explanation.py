@@ -28,9 +28,10 @@ _STANDINGS = {
 class Candidate:
     """One instance. Times are seconds.
 
-    ``standing``: ready; weight 0, unready or vanished (called only if nothing better is left); draining (never called). ``weight``: what
-    it gets just now, less than its own for a newcomer. ``latency`` and ``cost``: what ``peak_ewma`` compares. ``success_rate``: of
-    ``answers`` of late. ``ejected_for``: how long it is left alone still, for ``reason``; 0 while it waits for a probe; ``None``: not at all.
+    ``standing``: ready; weight 0, unready or vanished (called only if nothing better is left); draining (never called).
+    ``weight``: what it gets just now, less than its own for a newcomer. ``latency`` and ``cost``: what ``peak_ewma``
+    compares. ``success_rate``: of ``answers`` of late. ``ejected_for``: how long it is left alone still, for ``reason``; 0
+    while it waits for a probe; ``None``: not at all.
     """
 
     instance: Instance
@@ -51,7 +52,9 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """The whole service, as this client sees it. ``age`` and ``phase``: how much the knowledge is worth. ``str`` gives a table."""
+    """The whole service, as this client sees it. ``age`` and ``phase``: how much the knowledge is worth. ``str`` gives a
+    table.
+    """
 
     service: str
     balancer: str

@@ -1,9 +1,9 @@
 """The guard against mass disappearance: a registry that forgot its services must not take them down.
 
-A wiped etcd, a lease bug or a leader that stalls makes a healthy fleet vanish at once, and without having drained. What vanishes so
-is kept as a last resort for a while: it is called only if nothing else is left, says who it is, and is dropped at the first
-refused connection, so that a service that is really gone says so. Whoever drained is gone, always. (Envoy routes to what is absent and
-healthy; Eureka stops evicting when too many renewals are missing.)
+A wiped etcd, a lease bug or a leader that stalls makes a healthy fleet vanish at once, and without having drained. What
+vanishes so is kept as a last resort for a while: it is called only if nothing else is left, is asked who it is, and is dropped
+at the first refused connection, so that a service that is really gone says so. Whoever drained is gone, always. (Envoy routes
+to what is absent and healthy; Eureka stops evicting when too many renewals are missing.)
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class VanishGuard:
         self._recent: deque[tuple[float, Endpoint]] = deque()
 
     def hold(self, vanished: Iterable[Endpoint], remaining: int, now: float) -> list[Endpoint]:
-        """Whom to keep, now that *vanished* are gone without a word and *remaining* are left: those of *vanished*, or the ones before
-        them too, or nobody.
+        """Whom to keep, now that *vanished* are gone without a word and *remaining* are left: those of *vanished*, or the
+        ones before them too, or nobody.
         """
         self._recent.extend((now, endpoint) for endpoint in vanished)
         while self._recent and self._recent[0][0] <= now - WINDOW:
@@ -39,8 +39,7 @@ class VanishGuard:
         gone = len(self._recent)
         if gone < LEAST or gone <= SHARE * (gone + remaining):
             return []
-        held = [endpoint for _, endpoint in self._recent]
-        return held
+        return [endpoint for _, endpoint in self._recent]
 
     def forget(self, ids: Iterable[str]) -> None:
         """They are back."""

@@ -5,29 +5,51 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 from math import inf
 from random import Random
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from .endpoint import Endpoint
 from .weights import WeightClasses
 
-__all__ = ["HashKey", "Picker", "RandomPicker", "TwoChoicesPicker", "pick_left"]
+__all__ = ["HashKey", "KeyedPicker", "Picker", "RandomPicker", "TwoChoicesPicker", "pick_by", "pick_left"]
 
 HashKey: TypeAlias = str | bytes | int
 
 EFFORT = 4
-"""Draws before the whole set is looked at (Finagle's ``maxEffort``): with half of it ejected, 4 pairs miss in 1 of 256 picks."""
-DEAR = 5.0
-"""A winner that costs more than so many times what winners usually do is taken only if nothing better is drawn."""
+"""Draws before the whole set is looked at (Finagle's ``maxEffort``): with half of it ejected, 4 pairs miss in 1 of 256 picks.
+"""
+PAIRS = 2
+"""Pairs that are compared at most."""
+DEAR_IDLE = 2.5
+DEAR_BUSY = 1.5
+"""A winner that costs more than so many times what winners usually do is taken only if nothing better is drawn. What is idle
+differs by the noise of its latency alone; what is busy makes one wait while another may be idle.
+"""
 SMOOTHING = 0.05
+UNPROVEN = 1.0
+"""What it costs more, for a retry, to go where nobody has answered yet: it must not end up at the next bad one."""
 
 
 class Picker(Protocol):
-    def pick(self, now: float, tried: Container[str] = (), key: HashKey | None = None) -> Endpoint | None:
+    def pick(self, now: float, tried: Container[str] = ()) -> Endpoint | None:
         """An endpoint whose id is not in *tried*, or ``None`` if there is none. Never waits, does no I/O.
 
-        An ejected endpoint is picked only when no other is left (fail open). *key* is the request's ``hash_key``, for pickers that send
-        equal keys to the same endpoint; it is passed on only when a request has one.
+        An ejected endpoint is picked only when no other is left (fail open).
         """
+
+
+@runtime_checkable
+class KeyedPicker(Picker, Protocol):
+    """A picker to which it matters what a request is about. Others are just not told."""
+
+    def pick_for(self, key: HashKey, now: float, tried: Container[str] = ()) -> Endpoint | None:
+        """As `pick`, for a request with that ``hash_key``: equal keys go to the same endpoint."""
+
+
+def pick_by(picker: Picker, key: HashKey | None, now: float, tried: Container[str]) -> Endpoint | None:
+    """By the key, if there is one and *picker* heeds it."""
+    if key is not None and isinstance(picker, KeyedPicker):
+        return picker.pick_for(key, now, tried)
+    return picker.pick(now, tried)
 
 
 def pick_left(
@@ -51,13 +73,15 @@ def pick_left(
 class TwoChoicesPicker:
     """Two distinct endpoints at random, and the one with the lower *cost* wins.
 
-    M. Mitzenmacher, "The power of two choices in randomized load balancing" (2001). What two choices can't do is to keep away from
-    bad endpoints when both are bad, and with three of eight that is one pair in nine. So a winner that costs much more than
-    winners usually do is put aside, and two others are drawn (`DEAR`, `EFFORT`); an ejected or tried one does not count as a choice.
+    M. Mitzenmacher, "The power of two choices in randomized load balancing" (2001). What two choices can't do is to keep away
+    from bad endpoints when both are bad, and with three of eight that is one pair in nine. So a winner that costs much more
+    than winners usually do is put aside, and two others are drawn (`DEAR_IDLE`, `DEAR_BUSY`); an ejected or tried one does
+    not count as a choice. A retry looks at more pairs, and prefers those that have answered before.
 
-    With *is_noisy* costs, where the load does not tell the two apart, the better one wins only as often as it is better: with odds of
-    the inverse squares. The costs of equals differ by chance; a sharp comparison would leave the worst of three without a
-    request for seconds, and what gets none can't show that it is well. A cost ten times as high still means 1 in 101.
+    With *is_noisy* costs, where the load does not tell the two apart, the better one wins only as often as it is better: with
+    odds of the inverse squares. The costs of equals differ by chance; a sharp comparison would leave the worst of three
+    without a request for seconds, and what gets none can't show that it is well. A cost ten times as high still means 1 in
+    101.
     """
 
     __slots__ = ("_cost", "_is_noisy", "_rng", "_usual", "_weights")
@@ -77,47 +101,45 @@ class TwoChoicesPicker:
         # What winners cost, averaged over some 20 of them. Threads may overwrite each other's addition: it is an average.
         self._usual = inf
 
-    def pick(self, now: float, tried: Container[str] = (), key: HashKey | None = None) -> Endpoint | None:
-        weights, rng = self._weights, self._rng
+    def pick(self, now: float, tried: Container[str] = ()) -> Endpoint | None:
+        weights, rng, usual = self._weights, self._rng, self._usual
         if not weights.classes:
             return None
-        random = rng.random
+        random, group = rng.random, weights.draw(rng)
+        size = len(group)
         best: Endpoint | None = None
         least = inf
+        pairs = 0
         for _ in range(EFFORT):
-            group = weights.draw(rng)
-            size = len(group)
-            if size == 1:
-                winner = group[0]
-                if winner.is_ejected(now) or winner.id in tried:
+            winner = other = group[int(random() * size)]
+            if size > 1:
+                second = int(random() * (size - 1))
+                other = group[second if group[second] is not winner else size - 1]
+            if winner.is_ejected(now) or (tried and winner.id in tried):
+                winner = other
+            if winner is other:
+                if winner.is_ejected(now) or (tried and winner.id in tried):
                     continue
                 cost = self._cost(winner, now)
             else:
-                first = int(random() * size)
-                second = int(random() * (size - 1))
-                if second >= first:
-                    second += 1
-                winner, other = group[first], group[second]
-                is_out = winner.is_ejected(now) or winner.id in tried
-                if other.is_ejected(now) or other.id in tried:
-                    if is_out:
-                        continue
-                    cost = self._cost(winner, now)
-                elif is_out:
-                    winner = other
-                    cost = self._cost(winner, now)
-                else:
-                    cost, other_cost = self._cost(winner, now), self._cost(other, now)
+                cost = self._cost(winner, now)
+                if not other.is_ejected(now) and not (tried and other.id in tried):
+                    other_cost = self._cost(other, now)
                     if self._prefers(other, other_cost, winner, cost):
                         winner, cost = other, other_cost
-            if cost <= DEAR * self._usual:
-                self._usual = cost if self._usual == inf else self._usual + (cost - self._usual) * SMOOTHING
-                return winner
+            if tried and not winner.is_proven:
+                cost += UNPROVEN
             if cost < least:
                 best, least = winner, cost
+            pairs += 1
+            if size < 3 or (
+                not tried
+                and (pairs == PAIRS or cost <= (DEAR_BUSY if winner.in_flight else DEAR_IDLE) * usual)
+            ):
+                break
         if best is None:
             return pick_left(weights, now, tried, rng, self._cost)
-        self._usual += (least - self._usual) * SMOOTHING
+        self._usual = least if usual == inf else usual + (least - usual) * SMOOTHING
         return best
 
     def _prefers(self, one: Endpoint, cost: float, other: Endpoint, other_cost: float) -> bool:
@@ -136,7 +158,7 @@ class RandomPicker:
         self._weights = weights
         self._rng = rng
 
-    def pick(self, now: float, tried: Container[str] = (), key: HashKey | None = None) -> Endpoint | None:
+    def pick(self, now: float, tried: Container[str] = ()) -> Endpoint | None:
         weights = self._weights
         if not weights.classes:
             return None

@@ -26,7 +26,7 @@ class Preferences:
     """
 
     balancer: Balancer = field(default_factory=PeakEwma)
-    slow_start: SlowStartPolicy = SlowStartPolicy()
+    slow_start: SlowStartPolicy = field(default_factory=SlowStartPolicy)
     zone: str | None = None
     versions: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     subset: int | None = None

@@ -26,8 +26,9 @@ def reconcile(
     """The new endpoints by id, and those that left, or drain from now on.
 
     A survivor keeps its endpoint, with its history and its connections. A newcomer is taken to be as fast as
-    the fleet's median, not infinitely fast; one that is in *memory*, which has those that left of late, to be what it was. Leavers
-    are still to be retired by the caller, once the new set is published. *changed* names the ids that may have changed, where that
+    the fleet's median, not infinitely fast; one that is in *memory*, which has those that left of late, to be what it was.
+    Leavers are still to be retired by the caller, once the new set is published. *changed* names the ids that may have
+    changed, where that
     is known: others are not looked at.
     """
     after = dict(endpoints)

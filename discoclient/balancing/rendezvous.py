@@ -36,9 +36,10 @@ class RendezvousPicker:
         self._orders: dict[int, tuple[tuple[Endpoint, float], ...]] = {}
         self._by_load = TwoChoicesPicker(weights, lambda endpoint, now: endpoint.in_flight + 1, rng)
 
-    def pick(self, now: float, tried: Container[str] = (), key: HashKey | None = None) -> Endpoint | None:
-        if key is None:
-            return self._by_load.pick(now, tried)
+    def pick(self, now: float, tried: Container[str] = ()) -> Endpoint | None:
+        return self._by_load.pick(now, tried)
+
+    def pick_for(self, key: HashKey, now: float, tried: Container[str] = ()) -> Endpoint | None:
         point = digest(key)
         order = self._orders.get(point)
         if order is None:

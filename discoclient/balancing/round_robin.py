@@ -8,7 +8,6 @@ from math import frexp
 from random import Random
 
 from .endpoint import Endpoint
-from .picker import HashKey
 from .weights import Candidates
 
 __all__ = ["RoundRobinPicker"]
@@ -61,7 +60,7 @@ class RoundRobinPicker:
         totals = [sum(weight for _, weight in bucket) for bucket in buckets.values()]
         self._among = _Stride(totals, rng) if len(totals) > 1 else None
 
-    def pick(self, now: float, tried: Container[str] = (), key: HashKey | None = None) -> Endpoint | None:
+    def pick(self, now: float, tried: Container[str] = ()) -> Endpoint | None:
         if not self._buckets:
             return None
         for _ in range(len(self._everyone)):

@@ -39,8 +39,8 @@ def newcomers(
 def zone_share(endpoints: Sequence[Endpoint], zone: str | None) -> float | None:
     """How much of our requests stays in *zone*; ``None`` where zones make no difference.
 
-    Envoy's zone-aware routing, with callers taken to be spread evenly over the zones, for we don't know where they are: a zone with
-    its fair part of the capacity keeps all of its requests, one with less keeps what it can carry.
+    Envoy's zone-aware routing, with callers taken to be spread evenly over the zones, for we don't know where they are: a
+    zone with its fair part of the capacity keeps all of its requests, one with less keeps what it can carry.
     """
     if zone is None:
         return None

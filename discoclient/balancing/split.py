@@ -9,7 +9,7 @@ from random import Random
 
 from .endpoint import Endpoint
 from .hashing import fraction
-from .picker import HashKey, Picker
+from .picker import HashKey, Picker, pick_by
 from .weights import WeightClasses
 
 __all__ = ["SplitPicker", "ZonePicker"]
@@ -27,9 +27,15 @@ class SplitPicker:
         self._bounds = tuple(accumulate(share for share, _ in groups))
         self._rng = rng
 
-    def pick(self, now: float, tried: Container[str] = (), key: HashKey | None = None) -> Endpoint | None:
-        chosen = bisect(self._bounds, _point(key, self._rng))
-        return _first_able(self._pickers, min(chosen, len(self._pickers) - 1), now, tried, key)
+    def pick(self, now: float, tried: Container[str] = ()) -> Endpoint | None:
+        return self._pick(self._rng.random(), None, now, tried)
+
+    def pick_for(self, key: HashKey, now: float, tried: Container[str] = ()) -> Endpoint | None:
+        return self._pick(fraction(key), key, now, tried)
+
+    def _pick(self, point: float, key: HashKey | None, now: float, tried: Container[str]) -> Endpoint | None:
+        chosen = min(bisect(self._bounds, point), len(self._pickers) - 1)
+        return _first_able(self._pickers, chosen, key, now, tried)
 
 
 class ZonePicker:
@@ -44,23 +50,24 @@ class ZonePicker:
         self._weights = weights
         self._rng = rng
 
-    def pick(self, now: float, tried: Container[str] = (), key: HashKey | None = None) -> Endpoint | None:
-        is_near = _point(key, self._rng) < self._share and not self._weights.sample(self._rng).is_ejected(now)
-        return _first_able(self._pickers, 0 if is_near else 1, now, tried, key)
+    def pick(self, now: float, tried: Container[str] = ()) -> Endpoint | None:
+        return self._pick(self._rng.random(), None, now, tried)
 
+    def pick_for(self, key: HashKey, now: float, tried: Container[str] = ()) -> Endpoint | None:
+        return self._pick(fraction(key), key, now, tried)
 
-def _point(key: HashKey | None, rng: Random) -> float:
-    """Equal keys are in the same group."""
-    return rng.random() if key is None else fraction(key)
+    def _pick(self, point: float, key: HashKey | None, now: float, tried: Container[str]) -> Endpoint | None:
+        is_near = point < self._share and not self._weights.sample(self._rng).is_ejected(now)
+        return _first_able(self._pickers, 0 if is_near else 1, key, now, tried)
 
 
 def _first_able(
-    pickers: Sequence[Picker], first: int, now: float, tried: Container[str], key: HashKey | None
+    pickers: Sequence[Picker], first: int, key: HashKey | None, now: float, tried: Container[str]
 ) -> Endpoint | None:
     """What the picker at *first* picks, if it is not ejected; else what the others do; else the first one's, if it has any."""
     last_resort = None
     for picker in (pickers[first], *pickers[:first], *pickers[first + 1 :]):
-        endpoint = picker.pick(now, tried) if key is None else picker.pick(now, tried, key)
+        endpoint = pick_by(picker, key, now, tried)
         if endpoint is not None:
             if not endpoint.is_ejected(now):
                 return endpoint

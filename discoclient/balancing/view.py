@@ -8,7 +8,7 @@ from random import Random
 
 from ..model.snapshot import Snapshot
 from .endpoint import Endpoint, Rank
-from .picker import HashKey, Picker
+from .picker import HashKey, Picker, pick_by
 from .preferences import Preferences
 from .shaping import newcomers, subset, zone_share
 from .split import SplitPicker, ZonePicker
@@ -41,7 +41,7 @@ class View:
     ) -> Endpoint | None:
         """An endpoint that is not in *tried*; with *version*, of that version only."""
         for picker in self.tiers if version is None else self._of(version):
-            endpoint = picker.pick(now, tried) if key is None else picker.pick(now, tried, key)
+            endpoint = picker.pick(now, tried) if key is None else pick_by(picker, key, now, tried)
             if endpoint is not None:
                 return endpoint
         return None

@@ -194,7 +194,9 @@ class _Progress:
         """A race for this attempt, if it is known when it is late."""
         ledger, caller = self._caller.ledger, self._caller
         policy, latencies, hedges = ledger.policies.hedge, ledger.latencies, ledger.hedges
-        assert policy is not None and latencies is not None and hedges is not None
+        assert policy is not None
+        assert latencies is not None
+        assert hedges is not None
         delay = latencies.quantile(policy.percentile, now, least=policy.min_samples)
         if delay is None:
             return None

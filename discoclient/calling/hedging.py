@@ -1,7 +1,7 @@
 """A race: one attempt and, when it is late, another one at another instance. The first good answer counts.
 
-The shell that carries the attempts asks `late` after ``delay`` seconds, and sends what it gives beside the first; tells each end by `ended`,
-until that says that the race is decided; then it breaks off what still runs, and tells that by `broken_off`.
+The shell that carries the attempts asks `late` after ``delay`` seconds, and sends what it gives beside the first; tells each
+end by `ended`, until that says that the race is decided; then it breaks off what still runs, and tells that by `broken_off`.
 """
 
 from __future__ import annotations

@@ -65,7 +65,9 @@ class Ledger:
             self._counts[what] += 1
 
     def stats(self) -> dict[str, int]:
-        """Counts by name. ``requests``: calls that came as far as being sent; each took one attempt, and its retries and hedges."""
+        """Counts by name. ``requests``: calls that came as far as being sent; each took one attempt, and its retries and
+        hedges.
+        """
         with self._lock:
             counts = dict(self._counts)
         return {"requests": self.budget.recorded, "retries": self.budget.spent, **counts}

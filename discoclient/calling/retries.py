@@ -16,11 +16,12 @@ overloaded   429, 503 with ``Retry-After``             yes         no           
 ===========  ========================================  ==========  =============  ========  ===================
 
 Everything else is the caller's: any other response, an error on our own side (a full pool, a body that raised), a deadline that
-passed. *body: again* means that it must be bytes, which can be sent twice. Idempotent are GET, HEAD, OPTIONS, TRACE, PUT and DELETE
-(RFC 9110, 9.2.2). Beside the table stand the limits: `RetryPolicy`, the budget, the deadline, and never the same instance twice.
+passed. *body: again* means that it must be bytes, which can be sent twice. Idempotent are GET, HEAD, OPTIONS, TRACE, PUT and
+DELETE (RFC 9110, 9.2.2). Beside the table stand the limits: `RetryPolicy`, the budget, the deadline, and never the same
+instance twice.
 
-Sources: RFC 9110, 9.2.2, 10.2.3 and 15.5.20; Google SRE book, "Addressing cascading failures"; gRPC A6 (transparent retries); urllib3's
-distinction of *connect* and *read*.
+Sources: RFC 9110, 9.2.2, 10.2.3 and 15.5.20; Google SRE book, "Addressing cascading failures"; gRPC A6 (transparent retries);
+urllib3's distinction of *connect* and *read*.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """``any_method``: also one that is not idempotent. ``needs_body``: the body must be there to be sent again. ``was_sent``: the
-    request may have reached an instance's application. ``is_same``: to the same instance, on a new connection.
+    """``any_method``: also one that is not idempotent. ``needs_body``: the body must be there to be sent again. ``was_sent``:
+    the request may have reached an instance's application. ``is_same``: to the same instance, on a new connection.
     """
 
     any_method: bool

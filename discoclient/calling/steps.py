@@ -22,8 +22,8 @@ class Call:
     """What the decisions need to know of a request.
 
     ``exclude``: ids that it must not go to. ``retries``: how many attempts may follow the first, in place of the policy's.
-    ``deadline``: a moment of the flow's clock. ``key``: its ``hash_key``. ``version``: the only one that it may go to. ``info``:
-    for hooks; ``None`` if there are none.
+    ``deadline``: a moment of the flow's clock. ``key``: its ``hash_key``. ``version``: the only one that it may go to.
+    ``info``: for hooks; ``None`` if there are none.
     """
 
     is_idempotent: bool

@@ -13,10 +13,10 @@ from typer.main import get_command
 from .. import __version__
 from .dev import dev
 from .doctor import doctor
-from .errors import USAGE, explain
+from .errors import FAILED, USAGE, explain
 from .get import get
 from .ls import ls
-from .output import OutputClosed, emit, remark
+from .output import OutputClosed, OutputMissing, emit, remark
 from .register import register
 from .session import Session, set_up_logging
 from .watch import watch
@@ -122,6 +122,9 @@ def run(argv: Sequence[str]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a host's name must not end us in a C locale
     try:
         code = get_command(app).main(list(argv), prog_name="disco", standalone_mode=False)
+    except OutputMissing as error:
+        remark(str(error))
+        return FAILED
     except OutputClosed:
         return 0
     except typer.Abort:

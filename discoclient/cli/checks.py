@@ -7,29 +7,72 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from ..model.instance import Instance, State
+from ..registry.address import RegistryAddress
 from ..registry.protocol import MemberStatus
 from ..registry.records import key_text
 
-__all__ = ["check_clocks", "check_members", "check_records", "check_services", "check_version"]
+__all__ = [
+    "check_clocks",
+    "check_members",
+    "check_records",
+    "check_services",
+    "check_version",
+    "explain_refusal",
+    "is_refusal",
+]
 
 MOST_RECORDS = 5
 """Invalid records that are named one by one."""
 CLOCK_TOLERANCE = 60.0
 """Seconds that a registration may lie in our future before we speak of clocks."""
 
+# etcd's own words (api/v3rpc/rpctypes/error.go), the same from 3.4 on.
+_NO_USER = "etcdserver: user name is empty"
+_NO_LOGIN = "etcdserver: authentication failed"
+_NO_PERMISSION = "etcdserver: permission denied"
 
-def check_members(members: Sequence[MemberStatus], *, is_readable: bool) -> list[str]:
-    """What is wrong with the cluster. *is_readable*: whether it answered a linearizable read, which takes a quorum."""
+
+def is_refusal(error: str) -> bool:
+    """Whether *error* is of a member that is well, and that wants another user, another password or another role."""
+    return any(words in error for words in (_NO_USER, _NO_LOGIN, _NO_PERMISSION))
+
+
+def explain_refusal(error: str, address: RegistryAddress, range: str) -> str:
+    """Why the registry refuses to have *range* read, and what would help. *error* is what it said."""
+    if _NO_USER in error:
+        return (
+            f"the registry {address} wants a user and a password, and its URL names none: "
+            f"{address.scheme}://USER:PASSWORD@HOST:PORT"
+        )
+    user = f"user {address.user!r}" if address.user else "the user of our certificate"
+    if _NO_LOGIN in error:
+        return f"the registry {address} refuses {user}: wrong password, or no such user"
+    if _NO_PERMISSION in error:
+        return (
+            f"the registry {address} refuses {user}: it may not read {range}; grant its role readwrite on that prefix "
+            f"(etcdctl role grant-permission ROLE readwrite --prefix=true {address.prefix}/), or read if it only calls"
+        )
+    return f"the registry {address} refuses {user}: {error}"
+
+
+def check_members(
+    members: Sequence[MemberStatus], *, is_readable: bool, is_refused: bool = False
+) -> list[str]:
+    """What is wrong with the cluster. *is_readable*: whether it answered a linearizable read, which takes a quorum;
+    *is_refused*: whether that was for want of a permission, which tells nothing of a quorum.
+    """
     warnings = []
     up = [member for member in members if not member.error]
-    if up and not is_readable:
+    if up and not is_readable and not is_refused:
         warnings.append(
             f"no quorum: {len(up)} of {len(members)} members answer, and none answers a linearizable read. Callers go on "
             "with what they know, and nothing can be registered"
         )
-    warnings += [
-        f"member {member.name} can't be reached: {member.error}" for member in members if member.error
-    ]
+    for member in members:
+        if member.error and not is_refusal(member.error):
+            warnings.append(f"member {member.name} can't be reached: {member.error}")
+        elif member.error and not is_refused:  # else it is said once for all of them
+            warnings.append(f"member {member.name} refuses us: {member.error}")
     warnings += [f"member {member.name} knows of no leader" for member in up if not member.has_leader]
     for version in sorted({member.version for member in up}):
         warning = check_version(version)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .ages import duration_text
+from .checks import is_refusal
 from .errors import UNREACHABLE, Failure
 from .output import Segment, clean, count, emit, emit_json, emit_table
 from .session import Session
@@ -39,7 +40,7 @@ def doctor(
     Exit codes:
       0  the registry can be reached; there may be warnings
       2  wrong usage, or a registry URL that can't be read
-      4  the registry can't be reached
+      4  the registry can't be reached, or refuses our user
     """
     from .examination import examine  # only now: the other commands start without it
 
@@ -49,6 +50,8 @@ def doctor(
         emit_json(found.to_json())
     else:
         _show(found)
+    if found.is_refused:
+        raise Failure(found.problem, UNREACHABLE)
     if found.problem:
         raise Failure(f"the registry {found.address} can't be reached: {found.problem}", UNREACHABLE)
     return 0
@@ -87,7 +90,8 @@ def _show_registry(found: Examination) -> None:
     rows: list[list[Segment]] = []
     for member in found.members:
         if member.error:
-            rows.append([f"  {member.name}", ("down", "red"), "-", "-", "-", "-"])
+            state = "refuses us" if is_refusal(member.error) else "down"
+            rows.append([f"  {member.name}", (state, "red"), "-", "-", "-", "-"])
             continue
         role = "leader" if member.is_leader else "follower" if member.has_leader else "no leader"
         latency = duration_text(member.latency)
@@ -101,7 +105,7 @@ def _show_registry(found: Examination) -> None:
             right=("REVISION", "LATENCY"),
         )
     if found.read is None:
-        emit(("  a linearizable read fails", "red"))
+        emit((f"  a linearizable read {'is refused' if found.is_refused else 'fails'}", "red"))
     elif found.members:
         emit(
             f"  a linearizable read takes {duration_text(found.read_latency)}; revision {found.read.revision}"

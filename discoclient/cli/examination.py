@@ -12,11 +12,18 @@ from typing import Any
 
 from ..control.handle import connect
 from ..control.hub import find_override, hub
-from ..model.errors import ConfigError, RegistryError
+from ..model.errors import ConfigError, RegistryDenied, RegistryError
 from ..model.instance import State
 from ..registry.address import RegistryAddress
 from ..registry.protocol import MemberStatus, Probe
-from .checks import check_clocks, check_members, check_records, check_services
+from .checks import (
+    check_clocks,
+    check_members,
+    check_records,
+    check_services,
+    explain_refusal,
+    is_refusal,
+)
 from .looking import Found, Look
 from .output import clean
 from .session import Session
@@ -41,6 +48,8 @@ class Examination:
     found: Found | None = None
     problem: str = ""
     """Why the registry can't be reached, or can't be used."""
+    is_refused: bool = False
+    """Whether that is because it refuses our user: it was reached, and may be as well as can be."""
     warnings: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -52,7 +61,7 @@ class Examination:
             "prefix": self.address.prefix,
             "source": self.source,
             "members": [
-                {"name": m.name, "reachable": False, "error": m.error}
+                {"name": m.name, "reachable": is_refusal(m.error), "error": m.error}
                 if m.error
                 else {
                     "name": m.name,
@@ -65,7 +74,7 @@ class Examination:
                 }
                 for m in self.members
             ],
-            "reachable": not self.problem,
+            "reachable": not self.problem or self.is_refused,
             "problem": self.problem or None,
             "revision": self.read.revision if self.read else None,
             "read_latency": round(self.read_latency, 6) if self.read else None,
@@ -132,9 +141,13 @@ def _look_at_registry(result: Examination, session: Session) -> None:
     _read(result)
     is_static = not result.members
     up = [member for member in result.members if not member.error]
-    if up or is_static:
+    if (up or is_static) and not result.is_refused:
         _look_at_records(result)
-    result.warnings += check_members(result.members, is_readable=result.read is not None)
+    if result.is_refused:
+        result.warnings.append(result.problem)
+    result.warnings += check_members(
+        result.members, is_readable=result.read is not None, is_refused=result.is_refused
+    )
     if result.found is not None:
         result.warnings += check_records(result.found.skipped)
         result.warnings += check_services(result.found.services)
@@ -144,14 +157,15 @@ def _look_at_registry(result: Examination, session: Session) -> None:
 def _read(result: Examination) -> None:
     """A linearizable read: the least that every registration and every list needs."""
     shared = hub()
-    registry = shared.registry(result.address)
+    registry, range = shared.registry(result.address), result.address.keys.all_services
     try:
         for _ in ("to connect", "to measure"):
             began = monotonic()
-            probe = shared.background.submit(
-                registry.probe(result.address.keys.all_services, after=0)
-            ).result()
+            probe = shared.background.submit(registry.probe(range, after=0)).result()
             result.read, result.read_latency = probe, monotonic() - began
+    except RegistryDenied as error:
+        result.read, result.is_refused = None, True
+        result.problem = explain_refusal(str(error), result.address, range)
     except RegistryError as error:
         result.read = None
         result.problem = str(error)

@@ -17,6 +17,7 @@ from ..registry.address import RegistryAddress
 from ..registry.codec import BadRecord, decode
 from ..registry.happenings import Phase
 from ..registry.protocol import Entry
+from .checks import explain_refusal
 
 __all__ = ["Found", "Look"]
 
@@ -56,10 +57,11 @@ class Look:
         self._address = address
         self._timeout = timeout = LOOK_TIMEOUT if timeout is None else timeout
         self._root = address.keys.all_services
+        self._range = self._root if service is None else address.keys.service(check_service(service))
         self._found: queue.SimpleQueue[Found] = queue.SimpleQueue()
         self._follower = Follower[Instance](
             shared.registry(address),
-            self._root if service is None else address.keys.service(check_service(service)),
+            self._range,
             self._decode,
             self._publish,
             settings=replace(shared.settings, stale_after=timeout / 2),
@@ -97,7 +99,8 @@ class Look:
         deadline = monotonic() + self._timeout
         while (found := self.next(timeout=0.1)) is None:
             if isinstance(self.trouble, RegistryDenied):  # asking again won't help
-                raise self.trouble
+                error = explain_refusal(str(self.trouble), self._address, self._range)
+                raise RegistryDenied(error) from self.trouble
             if monotonic() >= deadline:
                 raise RegistryUnavailable(
                     f"the registry {self._address} did not answer within {self._timeout:g} s"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OutputClosed",
+    "OutputMissing",
     "Segment",
     "STATE_STYLES",
     "align",
@@ -43,9 +44,16 @@ class OutputClosed(Exception):
     """Nobody reads our standard output any more (``| head``): no mistake, and a reason to end."""
 
 
+class OutputMissing(OutputClosed):
+    """There is none from the start (``>&-``): what was asked for can't be given. `register`, which has more to do, goes on."""
+
+    def __init__(self) -> None:
+        super().__init__("there is no standard output to write to: it is closed")
+
+
 def emit(*segments: Segment) -> None:
     """One line on standard output, at once."""
-    console = _console(sys.stdout)
+    console = _console(_stdout())
     if console is not None:
         from rich.text import Text
 
@@ -61,9 +69,10 @@ def emit_json(value: Any) -> None:
 
 def emit_bytes(chunk: bytes) -> None:
     """*chunk* on standard output, as it is."""
+    out = _stdout().buffer
     try:
-        sys.stdout.buffer.write(chunk)
-        sys.stdout.buffer.flush()
+        out.write(chunk)
+        out.flush()
     except OSError as error:
         raise _unwritable(error) from error
 
@@ -97,6 +106,8 @@ def align(lines: Sequence[Sequence[Segment]], *, right: Collection[int] = ()) ->
 
 def remark(text: str, *, prefix: str = "disco: ") -> None:
     """One line on standard error, for people."""
+    if sys.stderr is None:  # closed (``2>&-``); print() would take standard output instead
+        return
     try:
         print(f"{prefix}{clean(text)}", file=sys.stderr, flush=True)
     except OSError:  # nobody reads it, which is no reason to fail
@@ -114,10 +125,11 @@ def count(number: int, what: str) -> str:
 
 
 def is_output_closed() -> bool:
-    """Whether the reader of our standard output has gone, without writing to it."""
+    """Whether the reader of our standard output has gone, without writing to it. Raises `OutputMissing`."""
+    out = _stdout()
     try:
         poll = select.poll()
-        poll.register(sys.stdout.fileno(), 0)
+        poll.register(out.fileno(), 0)
     except (
         OSError,
         ValueError,
@@ -127,10 +139,17 @@ def is_output_closed() -> bool:
     return any(events & (select.POLLERR | select.POLLNVAL) for _, events in poll.poll(0))
 
 
+def _stdout() -> TextIO:
+    if sys.stdout is None:  # as Python has it when it starts without a descriptor 1
+        raise OutputMissing
+    return sys.stdout
+
+
 def _write(text: str) -> None:
+    out = _stdout()
     try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        out.write(text)
+        out.flush()
     except OSError as error:
         raise _unwritable(error) from error
 

@@ -123,7 +123,9 @@ class Resolver:
                 self._post(lambda: saver.save(snapshot))
 
     def shared(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What clients share per service and *key* beside the endpoints: connections and counts. Give it back with `give_back`."""
+        """What clients share per service and *key* beside the endpoints: connections and counts. Give it back with
+        `give_back`.
+        """
         return self._shared.take(key, make)
 
     def give_back(self, *keys: Hashable) -> None:

@@ -12,11 +12,15 @@ __all__ = ["SharedThings"]
 T = TypeVar("T")
 
 SPARE = 4
-"""Things without a user that are kept for the next one: clients made per call come back, those with options of their own don't."""
+"""Things without a user that are kept for the next one: clients made per call come back, those with options of their own
+don't.
+"""
 
 
 class SharedThings:
-    """By key, with their users counted. Safe to use from many threads; what has a method ``close`` is closed outside of the lock."""
+    """By key, with their users counted. Safe to use from many threads; what has a method ``close`` is closed outside of the
+    lock.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

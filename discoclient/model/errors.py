@@ -83,7 +83,9 @@ class DiscoveryTimeout(RoutingError, httpx.TimeoutException):
 
 
 class Throttled(RoutingError):
-    """The request was refused here and not sent: `ThrottlePolicy` or `RecoveryPolicy`, which a client has only if it asks for it."""
+    """The request was refused here and not sent: `ThrottlePolicy` or `RecoveryPolicy`, which a client has only if it asks for
+    it.
+    """
 
 
 class DeadlineExceeded(RoutingError, httpx.ReadTimeout):

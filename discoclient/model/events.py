@@ -1,8 +1,8 @@
 """Events: what was decided and why, for whoever wants to know. A hook gets them as they happen.
 
-Those of a call (`CallStarted`, `AttemptStarted`, `AttemptEnded`, `CallEnded`) come in the thread that makes the call, in that order,
-and ``call`` is the same object in all of them. Those of the registry (`SnapshotChanged`, `PhaseChanged`, `InstancesHeld`) come
-on the background thread. All times are seconds.
+Those of a call (`CallStarted`, `AttemptStarted`, `AttemptEnded`, `CallEnded`) come in the thread that makes the call, in that
+order, and ``call`` is the same object in all of them. Those of the registry (`SnapshotChanged`, `PhaseChanged`,
+`InstancesHeld`) come on the background thread. All times are seconds.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class CallStarted:
 
 @dataclass(frozen=True, slots=True)
 class AttemptStarted:
-    """An attempt is about to be sent to ``instance``. What a hook puts into ``headers`` is sent with it (``traceparent``, say)."""
+    """An attempt is about to be sent to ``instance``. What a hook puts into ``headers`` is sent with it (``traceparent``,
+    say).
+    """
 
     call: CallInfo
     number: int
@@ -130,7 +132,9 @@ class BudgetExhausted:
 
 @dataclass(frozen=True, slots=True)
 class RequestThrottled:
-    """A request was refused here, without being sent: ``policy`` is throttle or recovery, ``probability`` how likely that was."""
+    """A request was refused here, without being sent: ``policy`` is throttle or recovery, ``probability`` how likely that
+    was.
+    """
 
     service: str
     policy: str

@@ -34,8 +34,9 @@ class OutcomeKind(StrEnum):
 class Outcome(NamedTuple):
     """``latency`` is in seconds, from the start of the attempt to the response headers or to the failure.
 
-    A named tuple, because one is made for every attempt, and they are made in half the time. ``is_warm`` is false if the connection was made for it: then the latency is not the instance's alone. ``retry_after`` is
-    what the response asked for, in seconds. ``error`` is the name of the exception's class.
+    A named tuple, because one is made for every attempt, and they are made in half the time. ``is_warm`` is false if the
+    connection was made for it: then the latency is not the instance's alone. ``retry_after`` is what the response asked for,
+    in seconds. ``error`` is the name of the exception's class.
     """
 
     kind: OutcomeKind

@@ -66,7 +66,8 @@ class RetryPolicy:
         budget_reserve: retries a second that are allowed on top of it, so that few requests can be tried again as well.
             Default 10.0 (the same).
         backoff_first: seconds that the wait before a second retry is drawn from, 0 to this; it doubles from then on. The
-            first retry goes to another instance and does not wait (Google SRE). Default 0.025 (gRPC A6 has 0.1 to one instance).
+            first retry goes to another instance and does not wait (Google SRE). Default 0.025 (gRPC A6 has 0.1 to one
+            instance).
         backoff_cap: seconds that this bound may grow to. Default 0.25.
         max_retry_after: seconds that a ``Retry-After`` may ask for, where no deadline says how long the caller waits.
             Default 1.0. What asks for more is not tried again.
@@ -98,7 +99,8 @@ class OutlierPolicy:
 
     Args:
         consecutive_failures: failed attempts in a row after which an endpoint is ejected. Default 5 (Envoy
-            ``consecutive_5xx``, Finagle failure accrual). A failure to connect, or another service at its address, ejects at once.
+            ``consecutive_5xx``, Finagle failure accrual). A failure to connect, or another service at its address, ejects at
+            once.
         min_success_rate: the share of good answers below which an endpoint is ejected; 0 turns this off. Default 0.8 (Finagle's
             and Linkerd's success-rate accrual).
         success_window: seconds over which the success rate is averaged. Default 30.0 (the same).
@@ -155,7 +157,8 @@ class HedgePolicy:
     """A second attempt at another instance while the first is still out, the first answer counts. For idempotent requests.
 
     Args:
-        percentile: the request is sent again when it has taken longer than this share of the recent ones. Default 0.95 (Dean and
+        percentile: the request is sent again when it has taken longer than this share of the recent ones. Default 0.95 (Dean
+        and
             Barroso, "The tail at scale", 2013).
         budget: such requests as a share of all, in the last 10 s. Default 0.05 (the same; Finagle's ``maxExtraLoad``).
         min_delay: seconds that are waited at least. Default 0.001 (Finagle's ``BackupRequestFilter``).
@@ -200,8 +203,8 @@ class ThrottlePolicy:
 class RecoveryPolicy:
     """After a total outage, don't crush the first instance that is back (brpc's ``cluster_recover_policy``).
 
-    While fewer than ``min_working`` endpoints are usable, a request is let through with probability ``usable / min_working``, until
-    their number has not changed for ``hold`` seconds.
+    While fewer than ``min_working`` endpoints are usable, a request is let through with probability ``usable / min_working``,
+    until their number has not changed for ``hold`` seconds.
 
     Args:
         min_working: endpoints that can carry the whole load.

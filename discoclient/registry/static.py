@@ -13,9 +13,9 @@ from .keys import Keys
 from .memory_store import in_range
 from .protocol import Batch, Entry, Lease, Listing, MemberStatus, Probe, Put
 
-__all__ = ["StaticRegistry", "fixed_instance"]
+__all__ = ["FIXED", "StaticRegistry", "fixed_instance"]
 
-_FIXED = "a static registry is fixed: nothing can be registered there; use etcd://... or memory://..."
+FIXED = "a static registry is fixed: nothing can be registered there; use etcd://... or memory://..."
 
 
 def fixed_instance(service: str, *, scheme: str, host: str, port: int) -> Instance:
@@ -49,10 +49,10 @@ class StaticRegistry:
         return Probe(1, 0, len((await self.list(range)).entries))
 
     async def grant(self, ttl: float) -> Lease:
-        raise RegistryError(_FIXED)
+        raise RegistryError(FIXED)
 
     async def put(self, key: str, value: bytes, *, lease: Lease, expected: int) -> Put:
-        raise RegistryError(_FIXED)
+        raise RegistryError(FIXED)
 
     async def status(self) -> tuple[MemberStatus, ...]:
         return ()

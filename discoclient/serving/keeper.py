@@ -9,95 +9,27 @@ Rules that everything here obeys:
 2. The key is written only by comparing: with its last known revision, or with its absence. So a second registrar of the
    same id is noticed, and an answer that was lost does no harm when the write is repeated.
 3. What stands at the key is looked at, not assumed: deleted or overwritten, it is put back. But after `REPAIRS` times in
-   `REPAIR_WINDOW` seconds it waits longer each time: two registrars must not fight.
+   `REPAIR_WINDOW` seconds it waits longer each time: two registrars must not fight. A key that went with its lease is no
+   fight. Lost leases are counted by themselves, for the sake of a registry that can't hold them.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from random import Random
-from typing import TypeAlias
 
 from ..model.errors import LeaseExpired, RegistryDenied, RegistryError
 from ..model.schedule import full_jitter, jittered
 from ..registry.protocol import Entry, Lease, Put
+from .happenings import Ask, Event, Failed, Granted, PutAnswer, Renewed, Revoked, Seen, Step
 
-__all__ = ["Ask", "Event", "Failed", "Granted", "Keeper", "PutAnswer", "Renewed", "Seen", "State", "Step"]
+__all__ = ["Keeper"]
 
 REPAIRS = 3
 REPAIR_WINDOW = 10.0
 RETRY_FIRST = 0.2
 RETRY_CAP = 3.0
-
-
-class State(StrEnum):
-    """What a registration can say of itself."""
-
-    STARTING = "starting"
-    REGISTERED = "registered"
-    LOST = "lost"
-    """Not in the registry just now; it is being put back."""
-    DRAINING = "draining"
-    GONE = "gone"
-
-
-class Step(StrEnum):
-    """What the keeper asks for. At most one of each is under way."""
-
-    GRANT = "grant"
-    PUT = "put"
-    RENEW = "renew"
-    REVOKE = "revoke"
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    step: Step
-    value: bytes = b""
-    expected: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Granted:
-    lease: Lease
-    sent_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Renewed:
-    ttl: float
-    sent_at: float
-    lease: int
-
-
-@dataclass(frozen=True, slots=True)
-class PutAnswer:
-    put: Put
-    value: bytes
-    lease: int
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What the own key holds as of ``revision``."""
-
-    entry: Entry | None
-    revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """``lease`` is the one that was to be renewed or put under; 0 when a new one was asked for."""
-
-    step: Step
-    error: RegistryError
-    lease: int = 0
-
-
-Event: TypeAlias = Granted | Renewed | PutAnswer | Seen | Failed
 
 
 class Keeper:
@@ -117,10 +49,20 @@ class Keeper:
         self._was_registered = False
         self._is_present = False
         self._repairs: deque[float] = deque(maxlen=REPAIRS)
+        self._losses: deque[float] = deque(maxlen=REPAIRS)
+        self._is_lease_in_doubt = (
+            False  # the last repair was of a missing key, which may have gone with its lease
+        )
+        self._has_new_lease = (
+            False  # and nothing was put under it yet: what stands there is the old one's affair
+        )
         self._retries = self._new_retries()
-        self._repair_waits = full_jitter(rng, first=1.0, cap=30.0)
+        self._repair_waits = self._new_waits()
+        self._loss_waits = self._new_waits()
         self._timers: dict[Step, float] = {}
         self.is_leaving = False
+        self.is_gone = False
+        """Whether it left, and the registry holds nothing of it any more."""
         self.lease: Lease | None = None
         self.deadline = 0.0
         """When the lease is to be taken for dead."""
@@ -140,10 +82,8 @@ class Keeper:
 
     @property
     def wake_at(self) -> float | None:
-        if self.is_leaving:
-            return None
         due = list(self._timers.values())
-        if self.lease is not None:
+        if self.lease is not None and not self.is_leaving:
             due.append(self.deadline)
         return min(due, default=None)
 
@@ -153,22 +93,23 @@ class Keeper:
     def want(self, value: bytes, now: float) -> list[Ask]:
         """From now on the key should hold *value*."""
         self._value = value
-        return self._put()
+        return [] if self.is_leaving else self._put()
 
     def leave(self, now: float) -> list[Ask]:
-        """Give the lease back, and with it the key."""
+        """Give the lease back, and with it the key. Asked for until the registry has taken it."""
         self.is_leaving = True
+        self.is_gone = self.lease is None
         self._is_present = False
         self._timers.clear()
-        return [Ask(Step.REVOKE)] if self.lease is not None else []
+        self._retries = self._new_retries()
+        return [] if self.is_gone else [Ask(Step.REVOKE)]
 
     def handle(self, event: Event, now: float) -> list[Ask]:
         if self.is_leaving:
+            self._left(event, now)
             return []
-        if isinstance(event, Renewed | PutAnswer | Failed) and event.lease not in (
-            0,
-            self.lease.id if self.lease else 0,
-        ):
+        held = self.lease.id if self.lease else 0
+        if isinstance(event, Renewed | PutAnswer | Failed) and event.lease not in (0, held):
             return []  # about a lease that was given up meanwhile
         match event:
             case Granted(lease, sent_at):
@@ -178,19 +119,19 @@ class Keeper:
             case Renewed(ttl, sent_at, _):
                 self.deadline = sent_at + ttl
                 self._timers[Step.RENEW] = now + jittered(self._rng, ttl / 3, 0.1)
-                return []
             case PutAnswer(put, value, _):
                 return self._answered(put, value, now)
             case Seen():
                 return self._seen(event, now)
             case Failed(step, error, _):
                 return self._failed(step, error, now)
+            case Revoked():
+                pass  # none was asked for
+        return []
 
     def tick(self, now: float) -> list[Ask]:
-        if self.is_leaving:
-            return []
-        if self.lease is not None and now >= self.deadline:
-            return self._lost()
+        if self.lease is not None and now >= self.deadline and not self.is_leaving:
+            return self._replace_lease(now)
         asks: list[Ask] = []
         for step in [step for step, due in self._timers.items() if due <= now]:
             del self._timers[step]
@@ -207,6 +148,7 @@ class Keeper:
         if put.is_done:
             self._expected, self._written = put.revision, value
             self._is_present = self._was_registered = True
+            self._is_lease_in_doubt = self._has_new_lease = False
             self._retries = self._new_retries()
             return self._put() if value != self._value else self._read(now)
         is_ours = present is not None and (self._is_mine(present) or present.value == self._unanswered)
@@ -216,12 +158,14 @@ class Keeper:
             )
             return []
         self._expected = present.mod_revision if present is not None else 0
-        return self._repair(now)
+        if self._has_new_lease:
+            self._has_new_lease = False
+            return self._put()
+        return self._repair(now, is_missing=present is None)
 
     def _seen(self, seen: Seen, now: float) -> list[Ask]:
-        self._is_rewound |= (
-            seen.revision < self._seen_at
-        )  # a restored backup: what we wrote is of another history
+        # A registry that went back is a restored backup: what we wrote is of another history.
+        self._is_rewound |= seen.revision < self._seen_at
         self._seen_at, self._unread = seen.revision, seen
         if self._is_putting or not self._was_registered or self.lease is None:
             return []  # it is told once, and may be newer than the write that is under way: kept until that is answered
@@ -236,19 +180,18 @@ class Keeper:
         entry = seen.entry
         self._expected = entry.mod_revision if entry is not None else 0
         self._is_present = entry is not None and self._is_mine(entry)
-        if (
-            self._is_present and entry is not None and entry.value == self._value
-        ) or Step.PUT in self._timers:
+        is_good = self._is_present and entry is not None and entry.value == self._value
+        if is_good or Step.PUT in self._timers:
             return []
         self._is_present = False
-        return self._repair(now)
+        return self._repair(now, is_missing=entry is None)
 
     def _failed(self, step: Step, error: RegistryError, now: float) -> list[Ask]:
         self.last_error = error
         if step is Step.PUT:
             self._give_up_put()
         if isinstance(error, LeaseExpired):
-            return self._lost()
+            return self._replace_lease(now)
         if isinstance(error, RegistryDenied) and not self._was_registered:
             self.fatal = error
             return []
@@ -258,11 +201,31 @@ class Keeper:
             self._timers[step] = now + next(self._retries)
         return []
 
+    def _left(self, event: Event, now: float) -> None:
+        match event:
+            case Revoked():
+                self.is_gone = True
+            case Failed(Step.REVOKE, error, _):
+                self.last_error = error
+                self._timers[Step.REVOKE] = now + next(self._retries)
+
     # ---- what follows
 
+    def _replace_lease(self, now: float) -> list[Ask]:
+        """The lease is lost: another one, in a while if that happened too often."""
+        asks = self._lost()
+        if not self._is_too_often(self._losses, now):
+            self._loss_waits = self._new_waits()
+            return asks
+        self._timers[Step.GRANT] = now + 1.0 + next(self._loss_waits)
+        return []
+
     def _lost(self) -> list[Ask]:
+        if self._is_lease_in_doubt and self._repairs:
+            self._repairs.pop()  # so this is why the key was missing
         self.lease = None
-        self._is_present = False
+        self._is_present = self._is_lease_in_doubt = False
+        self._has_new_lease = True
         self._give_up_put()
         self._timers.clear()
         return [Ask(Step.GRANT)]
@@ -278,17 +241,30 @@ class Keeper:
         self._unread, self._is_rewound = None, False  # the write compares: it learns what stands there
         return [Ask(Step.PUT, self._value, self._expected)]
 
-    def _repair(self, now: float) -> list[Ask]:
-        is_fight = len(self._repairs) == REPAIRS and now - self._repairs[0] < REPAIR_WINDOW
-        self._repairs.append(now)
-        if not is_fight:
-            self._repair_waits = full_jitter(self._rng, first=1.0, cap=30.0)
+    def _repair(self, now: float, *, is_missing: bool) -> list[Ask]:
+        """Put the key back, in a while if that was done too often."""
+        self._is_lease_in_doubt = is_missing
+        if not self._is_too_often(self._repairs, now):
+            self._repair_waits = self._new_waits()
             return self._put()
         self._timers[Step.PUT] = now + 1.0 + next(self._repair_waits)
+        if is_missing and Step.RENEW in self._timers:
+            # A lease that is lost is replaced at once. Ask whether it is.
+            del self._timers[Step.RENEW]
+            return [Ask(Step.RENEW)]
         return []
+
+    def _is_too_often(self, times: deque[float], now: float) -> bool:
+        """Whether what happens now happened at all of *times*, and not long ago."""
+        is_too_often = len(times) == REPAIRS and now - times[0] < REPAIR_WINDOW
+        times.append(now)
+        return is_too_often
 
     def _is_mine(self, entry: Entry) -> bool:
         return self.lease is not None and entry.lease == self.lease.id
 
     def _new_retries(self) -> Iterator[float]:
         return full_jitter(self._rng, first=RETRY_FIRST, cap=RETRY_CAP)
+
+    def _new_waits(self) -> Iterator[float]:
+        return full_jitter(self._rng, first=1.0, cap=30.0)

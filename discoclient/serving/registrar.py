@@ -16,14 +16,20 @@ from ..registry.codec import encode
 from ..registry.happenings import WatchSettings
 from ..registry.keys import Keys
 from ..registry.protocol import Entry, Registry
-from .keeper import Ask, Event, Failed, Granted, Keeper, PutAnswer, Renewed, Seen, State, Step
+from .happenings import Ask, Event, Failed, Granted, PutAnswer, Renewed, Revoked, Seen, State, Step
+from .keeper import Keeper
 
 __all__ = ["Registrar"]
 
 logger = logging.getLogger("discoclient.serving")
 
+TELL_TIMEOUT = 2.0
+"""Seconds that are waited for the registry to have a new state. It is told all the same when they are over."""
+GOODBYE_TIMEOUT = 8.0
+"""Seconds that telling the registry of a drain may take before going on without, and giving back the lease of whoever has
+told it: an election, or three members that don't answer and may take 2 s each (`registry.etcd.members`)."""
 LEAVE_TIMEOUT = 2.0
-"""Seconds that telling the registry of a drain, or giving the lease back, may take before going on without."""
+"""Seconds that giving a lease back may take where the registry does not answer anyway, or nobody was told of the lease."""
 
 
 class Registrar:
@@ -54,6 +60,11 @@ class Registrar:
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._tasks: dict[Step, asyncio.Task[None]] = {}
         self._settled = asyncio.Condition()
+        self._running: asyncio.Task[None] | None = None
+        self._draining: asyncio.Task[bool] | None = None
+        self._leaving: asyncio.Task[bool] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._is_hurried = False
         self._follower = Follower[Entry](
             registry, self._key, lambda entry: entry, self._seen, settings=settings, clock=clock, rng=rng
         )
@@ -76,37 +87,116 @@ class Registrar:
                 task.cancel()
             await asyncio.gather(watching, *self._tasks.values(), return_exceptions=True)
 
-    async def registered(self, timeout: float) -> None:
-        """Wait for the first registration. Raises `RegistryError` if it can't succeed or does not within *timeout* seconds."""
-        keeper = self._keeper
+    async def begin(self, timeout: float) -> None:
+        """Register, and stay registered from then on.
+
+        Raises `RegistryError` if it can't succeed, does not within *timeout* seconds, or `leave` comes first. Nothing is left
+        behind then, nor when it is cancelled.
+        """
+        if self._leaving is None:
+            self._running = asyncio.create_task(self.run())
         try:
-            async with asyncio.timeout(timeout), self._settled:
-                await self._settled.wait_for(lambda: keeper.is_registered or keeper.fatal is not None)
-        except TimeoutError:
-            reason = keeper.last_error or RegistryUnavailable("no answer")
-            raise RegistryUnavailable(f"could not register within {timeout:g} s: {reason}") from reason
+            await self._registered(timeout)
+        except BaseException:
+            await self.leave()
+            raise
+
+    async def announce(self, state: InstanceState, timeout: float | None = None) -> bool:
+        """Put *state* into the record; whether the registry has it, which may take `TELL_TIMEOUT` seconds to learn.
+
+        Ignored once it drains, which can't be taken back.
+        """
+        if self._draining is not None and state is not InstanceState.DRAINING:
+            return False
+        keeper = self._keeper
+        self.instance = replace(self.instance, state=state)
+        self._start(keeper.want(encode(self.instance, hostnames=self._hostnames), self._clock()))
+        await self._settle()
+        await self._until(
+            lambda: keeper.is_settled or keeper.is_leaving or self._is_hurried,
+            TELL_TIMEOUT if timeout is None else timeout,
+        )
+        return keeper.is_settled
+
+    async def drain(self, quiet: float) -> bool:
+        """Say that it is leaving, and wait *quiet* seconds from when the registry has it; whether it has it.
+
+        Goes on if whoever waits for it is cancelled. Whoever else asks for it waits for the first one's.
+        """
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._drain(quiet))
+        return await asyncio.shield(self._draining)
+
+    async def hurry(self) -> None:
+        """End the wait of a drain now, whoever waits for it."""
+        self._is_hurried = True
+        await self._settle()
+
+    async def leave(self, timeout: float | None = None) -> bool:
+        """Give the lease back; whether the registry has taken it. What it has not in *timeout* seconds runs out by itself.
+
+        *timeout* is `LEAVE_TIMEOUT` by default. May be asked for at any time, and as often as one likes.
+        """
+        if self._leaving is None:
+            self._leaving = asyncio.create_task(self._leave(LEAVE_TIMEOUT if timeout is None else timeout))
+        return await asyncio.shield(self._leaving)
+
+    async def close(self, quiet: float) -> None:
+        """Drain, unless that was done, and leave. Goes on if whoever waits is cancelled; others wait for the first one's."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(quiet))
+        await asyncio.shield(self._closing)
+
+    async def _registered(self, timeout: float) -> None:
+        keeper = self._keeper
+        is_decided = await self._until(
+            lambda: keeper.is_registered or keeper.fatal is not None or keeper.is_leaving, timeout
+        )
+        if keeper.is_leaving:
+            raise RegistryUnavailable("given up before it was registered")
         if keeper.fatal is not None:
             raise keeper.fatal
+        if not is_decided:
+            reason = keeper.last_error or RegistryUnavailable("no answer")
+            raise RegistryUnavailable(f"could not register within {timeout:g} s: {reason}") from reason
 
-    async def announce(self, state: InstanceState) -> bool:
-        """Put *state* into the record; whether the registry has it, which may take `LEAVE_TIMEOUT` seconds to learn."""
-        self.instance = replace(self.instance, state=state)
-        self._start(self._keeper.want(encode(self.instance, hostnames=self._hostnames), self._clock()))
+    async def _drain(self, quiet: float) -> bool:
+        keeper = self._keeper
+        is_told = await self.announce(InstanceState.DRAINING, GOODBYE_TIMEOUT)
+        if not (is_told or keeper.is_leaving):
+            logger.warning(
+                "%s: the registry could not be told of the drain: %s", self._key, keeper.last_error
+            )
+        await self._until(lambda: self._is_hurried or keeper.is_leaving, quiet)
+        return is_told
+
+    async def _leave(self, timeout: float) -> bool:
+        keeper = self._keeper
+        self._start(keeper.leave(self._clock()))
         await self._settle()
+        is_gone = await self._until(lambda: keeper.is_gone, timeout)
+        await self._settle(State.GONE)
+        if self._running is not None:
+            self._running.cancel()
+        return is_gone
+
+    async def _close(self, quiet: float) -> None:
+        is_told = await self.drain(quiet)
+        is_gone = await self.leave(GOODBYE_TIMEOUT if is_told else LEAVE_TIMEOUT)
+        if not is_gone:
+            text = "%s: the lease could not be given back, and runs out in %g s: %s"
+            logger.warning(text, self._key, self._ttl, self._keeper.last_error)
+        elif not is_told:
+            await self._until(lambda: self._is_hurried, quiet)  # only now do callers learn of it
+
+    async def _until(self, is_so: Callable[[], bool], timeout: float) -> bool:
+        """Wait until *is_so*, for *timeout* seconds at most; whether it came true."""
         try:
-            async with asyncio.timeout(LEAVE_TIMEOUT), self._settled:
-                await self._settled.wait_for(lambda: self._keeper.is_settled)
+            async with asyncio.timeout(timeout), self._settled:
+                await self._settled.wait_for(is_so)
         except TimeoutError:
             return False
         return True
-
-    async def leave(self) -> None:
-        """Give the lease back. What can't be given back in `LEAVE_TIMEOUT` seconds runs out by itself."""
-        self._start(self._keeper.leave(self._clock()))
-        revoking = self._tasks.get(Step.REVOKE)
-        if revoking is not None:
-            await asyncio.wait([revoking], timeout=LEAVE_TIMEOUT)
-        await self._settle(State.GONE)
 
     def _seen(self, follower: Follower[Entry], touched: object) -> None:
         self._events.put_nowait(Seen(follower.records.get(self._key), follower.revision))
@@ -142,6 +232,7 @@ class Registrar:
                     self._events.put_nowait(PutAnswer(put, ask.value, lease.id))
                 case Step.REVOKE if lease is not None:
                     await lease.revoke()
+                    self._events.put_nowait(Revoked(lease.id))
         except RegistryError as error:
             logger.debug("%s of %s failed: %s", ask.step, self._key, error)
             of = lease.id if lease is not None and ask.step is not Step.GRANT else 0

@@ -22,6 +22,7 @@ from ..model.instance import ID_PATTERN, Instance, check_service
 from ..model.instance import State as InstanceState
 from ..model.policy import check_seconds
 from ..registry.address import RegistryAddress
+from ..registry.static import FIXED
 from .registrar import Registrar
 
 __all__ = ["AsyncRegistration", "Registration", "aregister", "register"]
@@ -210,13 +211,17 @@ def register(
         on_state: called with the new state whenever it changes, on the background thread; keep it short.
 
     Raises:
-        ConfigError: an argument is wrong.
+        ConfigError: an argument is wrong, or the registry is ``static://...``, where nothing can be registered.
         RegistryError: the first registration failed. Nothing is left behind.
     """
     address = find_address(registry)
+    if address.scheme == "static":  # at once, for no waiting helps
+        raise ConfigError(FIXED)
     check_service(service)
-    if instance_id is not None and not ID_PATTERN.fullmatch(instance_id):
+    if instance_id is not None and not (isinstance(instance_id, str) and ID_PATTERN.fullmatch(instance_id)):
         raise ConfigError("instance_id must be 8 to 64 of a-z, 0-9 and '-'")
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise ConfigError(f"metadata must be a mapping, such as a dict; got {type(metadata).__name__}")
     if check_seconds("ttl", ttl) < LEAST_TTL:
         raise ConfigError(f"ttl must be {LEAST_TTL:g} seconds or more; got {ttl:g}")
     check_seconds("quiet", quiet, zero=True)

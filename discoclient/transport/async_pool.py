@@ -34,7 +34,9 @@ class AsyncPool:
         self._room = anyio.Semaphore(most) if most is not None else None
 
     async def take(self, timeout: float | None, *, is_fresh: bool = False) -> AsyncConnection:
-        """The freshest idle connection, or a new one that will connect by itself; with *is_fresh* a new one. Raises `httpx.PoolTimeout`."""
+        """The freshest idle connection, or a new one that will connect by itself; with *is_fresh* a new one. Raises
+        `httpx.PoolTimeout`.
+        """
         if self._room is not None:
             try:
                 with anyio.fail_after(timeout):

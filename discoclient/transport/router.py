@@ -195,8 +195,8 @@ class Router(Generic[W]):
         route = self.route(self.service)
         if host != self.service and not route.is_known_as(host):
             raise RoutingError(
-                f"this transport carries requests to {self.service!r} alone, not to {host!r}. Mount it, and others go their way: "
-                f"httpx.Client(mounts={{'all://{self.service}': DiscoTransport({self.service!r})}}), or use DiscoClient"
+                f"this transport carries requests to {self.service!r} alone, not to {host!r}. Mount it, and others go their "
+                f"way: httpx.Client(mounts={{'all://{self.service}': DiscoTransport({self.service!r})}}), or use DiscoClient"
             )
         return route
 
@@ -266,5 +266,6 @@ class Router(Generic[W]):
 def late(where: str) -> DeadlineExceeded:
     """The error for a call whose deadline passed."""
     return DeadlineExceeded(
-        f"the call's deadline passed {where}. It is over all attempts and the body: extensions['disco']['deadline'], or deadline="
+        f"the call's deadline passed {where}. It is over all attempts and the body: extensions['disco']['deadline'], "
+        "or the client's deadline="
     )

@@ -80,7 +80,7 @@ class Settings:
         """From the `TransportOptions` in *options*. Raises `ConfigError`, and `TypeError` for a keyword that does not exist."""
         unknown = options.keys() - TransportOptions.__annotations__.keys()
         if unknown:
-            raise TypeError(f"unexpected keyword argument {sorted(unknown)[0]!r}")
+            raise TypeError(f"unexpected keyword argument {min(unknown)!r}")
         for name, (kind, is_optional) in _KINDS.items():
             value = options.get(name)
             if name in options and not isinstance(value, kind) and not (is_optional and value is None):

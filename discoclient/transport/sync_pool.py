@@ -36,7 +36,9 @@ class SyncPool:
                 self._room.put(None)
 
     def take(self, timeout: float | None, *, is_fresh: bool = False) -> SyncConnection:
-        """The freshest idle connection, or a new one that will connect by itself; with *is_fresh* a new one. Raises `httpx.PoolTimeout`."""
+        """The freshest idle connection, or a new one that will connect by itself; with *is_fresh* a new one. Raises
+        `httpx.PoolTimeout`.
+        """
         if self._room is not None:
             try:
                 self._room.get(timeout=timeout)

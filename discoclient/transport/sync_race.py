@@ -1,4 +1,6 @@
-"""A race in threads, for sync clients that ask for hedging: the first good answer counts, and the other attempt is broken off."""
+"""A race in threads, for sync clients that ask for hedging: the first good answer counts, and the other attempt is broken
+off.
+"""
 
 from __future__ import annotations
 

@@ -118,7 +118,9 @@ class DiscoTransport(httpx.BaseTransport):
     def _attempt(
         self, send: Send, attempts: Attempts[SyncWire], connections: dict[int, SyncConnection] | None = None
     ) -> tuple[Outcome, Result]:
-        """One attempt. The connection that carries it is in *connections*, by the attempt's number, for whoever breaks it off."""
+        """One attempt. The connection that carries it is in *connections*, by the attempt's number, for whoever breaks it
+        off.
+        """
         began = monotonic()
         pool = attempts.route.wire.pool(send.endpoint)
         is_warm, link, connection = False, None, None

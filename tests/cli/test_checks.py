@@ -11,7 +11,10 @@ from discoclient.cli.checks import (
     check_records,
     check_services,
     check_version,
+    explain_refusal,
+    is_refusal,
 )
+from discoclient.registry.address import RegistryAddress
 from discoclient.registry.protocol import MemberStatus
 from tests.cli.records import instance
 
@@ -74,6 +77,69 @@ def test_a_lost_quorum_is_told_with_what_it_means() -> None:
 
 def test_nothing_is_said_of_a_quorum_when_no_member_answers() -> None:
     assert check_members([member("a:1", error="x")], is_readable=False) == ["member a:1 can't be reached: x"]
+
+
+NO_USER = "etcd a:1: etcdserver: user name is empty (INVALID_ARGUMENT)"
+NO_LOGIN = "etcd a:1: etcdserver: authentication failed, invalid user ID or password (INVALID_ARGUMENT)"
+NO_PERMISSION = "etcd a:1: etcdserver: permission denied (PERMISSION_DENIED)"
+DOWN = "etcd a:1: [Errno 13] Permission denied"
+
+
+def test_a_read_that_is_refused_tells_nothing_of_a_quorum() -> None:
+    members = [member("a:1"), member("b:1", error=DOWN)]
+    told = check_members(members, is_readable=False, is_refused=True)
+    assert told == [f"member b:1 can't be reached: {DOWN}"]
+    assert "no quorum" in check_members(members, is_readable=False)[0]
+
+
+def test_a_member_that_refuses_us_is_not_called_unreachable() -> None:
+    members = [member("a:1", error=NO_LOGIN), member("b:1")]
+    assert check_members(members, is_readable=True) == [f"member a:1 refuses us: {NO_LOGIN}"]
+    assert check_members(members[:1], is_readable=False, is_refused=True) == []
+
+
+def test_a_refusal_is_told_from_a_member_that_is_down() -> None:
+    assert [is_refusal(error) for error in (NO_USER, NO_LOGIN, NO_PERMISSION)] == [True] * 3
+    assert not is_refusal(DOWN)
+    assert not is_refusal("")
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "told"),
+    [
+        (
+            "etcd://a:1",
+            NO_USER,
+            "the registry etcd://a:1 wants a user and a password, and its URL names none: etcd://USER:PASSWORD@HOST:PORT",
+        ),
+        (
+            "etcd://x:secret@a:1",
+            NO_LOGIN,
+            "the registry etcd://a:1 refuses user 'x': wrong password, or no such user",
+        ),
+        (
+            "etcd://x:secret@a:1/our/own",
+            NO_PERMISSION,
+            (
+                "the registry etcd://a:1/our/own refuses user 'x': it may not read /our/own/services/; grant its role "
+                "readwrite on that prefix (etcdctl role grant-permission ROLE readwrite --prefix=true /our/own/), or read "
+                "if it only calls"
+            ),
+        ),
+        (
+            "etcds://a:1",
+            NO_PERMISSION,
+            "the registry etcds://a:1 refuses the user of our certificate: it may not",
+        ),
+        ("etcd://x:secret@a:1", "something new", "the registry etcd://a:1 refuses user 'x': something new"),
+    ],
+    ids=["no user", "wrong password", "no permission", "a certificate without permission", "something new"],
+)
+def test_a_refusal_is_explained_with_what_would_help(url: str, error: str, told: str) -> None:
+    address = RegistryAddress.parse(url)
+    explained = explain_refusal(error, address, address.keys.all_services)
+    assert explained.startswith(told)
+    assert "secret" not in explained
 
 
 def test_different_versions_are_told() -> None:

@@ -130,6 +130,61 @@ def test_an_unreachable_registry_is_exit_code_4_with_all_that_is_known(disco: Di
     assert found["members"][0]["reachable"] is False
 
 
+@pytest.fixture
+def guarded(etcd_node: EtcdCluster) -> str:
+    """``host:port`` of a registry that wants to know a user: ``root``, or ``stranger``, who has no permission."""
+    for arguments in (
+        ("user", "add", "root:root-password"),
+        ("user", "add", "stranger:secret"),
+        ("role", "add", "root"),
+        ("user", "grant-role", "root", "root"),
+        ("auth", "enable"),
+    ):
+        etcd_node.etcdctl(*arguments)
+    return etcd_node.registry_url.removeprefix("etcd://")
+
+
+def test_a_user_that_is_refused_is_no_lost_quorum_and_no_member_that_is_down(
+    disco: Disco, guarded: str
+) -> None:
+    version = find_etcd().version
+    for user, state, why in (
+        ("", f"up {version} leader", "wants a user and a password, and its URL names none"),
+        (
+            "stranger:secret@",
+            f"up {version} leader",
+            "refuses user 'stranger': it may not read /disco/v1/services/",
+        ),
+        ("stranger:sEcret@", "refuses us", "refuses user 'stranger': wrong password, or no such user"),
+        ("nobody:secret@", "refuses us", "refuses user 'nobody': wrong password, or no such user"),
+    ):
+        url = f"etcd://{user}{guarded}"
+        result = disco("--registry", url, "doctor")
+        assert result.code == 4
+        assert f" {guarded} {state} " in f" {' '.join(result.out.split())} "
+        assert "  a linearizable read is refused" in result.lines
+        assert f"  - the registry etcd://{guarded} {why}" in result.out
+        assert result.err.startswith(f"disco: the registry etcd://{guarded} {why}")
+        assert result.err.count("\n") == 1
+        for wrong in ("quorum", "down", "can't be reached", "secret", "sEcret"):
+            assert wrong not in result.out + result.err
+        found = json.loads(disco("--registry", url, "doctor", "--json").out)
+        assert found["reachable"] is found["members"][0]["reachable"] is True
+        assert why in found["problem"]
+        assert found["warnings"][0] == found["problem"]
+        listed = disco("--registry", url, "ls")
+        assert (listed.code, listed.out, listed.err) == (4, "", result.err)
+        one = disco("--registry", url, "ls", "experiment")
+        assert one.err == result.err.replace("/services/", "/services/experiment/")
+
+
+def test_a_user_that_is_not_refused_is_found_well(disco: Disco, guarded: str) -> None:
+    """The negative control: it is not the users as such."""
+    result = disco("--registry", f"etcd://root:root-password@{guarded}", "doctor")
+    assert (result.code, result.err) == (0, "")
+    assert "refuse" not in result.out
+
+
 def test_distributions_that_overwrite_each_other_are_found(
     disco: Disco, records: Records, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from discoclient import AsyncDiscoClient, DiscoClient, Instance
+from discoclient import AsyncDiscoClient, DiscoClient, Instance, RoutingError
 from tests.client.fleet import Fleet
 from tests.client.shells import Shell, in_every_shell
 from tests.support.servers import Exchange, answer, break_off, close_unanswered, never, reset_unanswered
@@ -286,11 +286,29 @@ async def test_many_services_in_one_client_through_mounts(shell: Shell, fleet: F
 
 
 @in_every_shell
-async def test_a_transport_for_one_service_may_stand_behind_any_host(shell: Shell, fleet: Fleet) -> None:
+async def test_a_transport_for_one_service_carries_nothing_else(shell: Shell, fleet: Fleet) -> None:
+    """A redirect, or an absolute URL with credentials, must not end up at an instance."""
     server = fleet.add()
     async with shell.plain_client(transport=shell.transport("experiment")) as client:
-        assert await client.port("http://whatever.example/x") == server.port
-    assert server.seen[0].headers["host"] == "whatever.example"
+        assert await client.port("http://experiment/x") == server.port
+        assert await client.port(f"http://127.0.0.1:{server.port}/x") == server.port
+        for url in ("http://whatever.example/x", "https://login.example.com/"):
+            with pytest.raises(RoutingError, match="carries requests to 'experiment' alone.*mounts="):
+                await client.get(url)
+        for url in ("ftp://experiment/x", "ws://experiment/x"):
+            with pytest.raises(httpx.UnsupportedProtocol, match="http://, https:// or disco://"):
+                await client.get(url)
+    assert len(server.seen) == 2
+
+
+@in_every_shell
+async def test_a_transport_for_one_service_is_known_by_its_host_header_too(
+    shell: Shell, fleet: Fleet
+) -> None:
+    server = fleet.add()
+    transport = shell.transport("experiment", host_header="api.example.com:8443")
+    async with shell.plain_client(transport=transport) as client:
+        assert await client.port("http://api.example.com/x") == server.port
 
 
 @in_every_shell

@@ -80,7 +80,7 @@ async def test_retries_does_not_lift_the_bound_on_what_is_sent(shell: Shell, fle
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"retrys": 1}, r"'retrys'.*exclude, retries"),
+        ({"retrys": 1}, r"'retrys'.*deadline, exclude, hash_key, retries, version"),
         ({"retries": -1}, "0 or more; got -1"),
         ({"retries": 1.5}, r"whole number.*1\.5"),
         ({"retries": True}, "whole number.*True"),
@@ -88,9 +88,9 @@ async def test_retries_does_not_lift_the_bound_on_what_is_sent(shell: Shell, fle
         ({"exclude": "an-instance-id"}, "collection of instance ids"),
         ({"exclude": [1]}, "collection of instance ids"),
         ({"exclude": 7}, "collection of instance ids"),
-        ("retries", "exclude, retries"),
-        (["retries"], "exclude, retries"),
-        (3, "exclude, retries"),
+        ("retries", "deadline, exclude, hash_key, retries, version"),
+        (["retries"], "deadline, exclude, hash_key, retries, version"),
+        (3, "deadline, exclude, hash_key, retries, version"),
     ],
 )
 @in_every_shell

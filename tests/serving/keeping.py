@@ -10,17 +10,18 @@ from random import Random
 
 from discoclient.model.errors import LeaseExpired, RegistryError, RegistryUnavailable
 from discoclient.registry.memory_store import MemoryStore
-from discoclient.serving.keeper import (
+from discoclient.serving.happenings import (
     Ask,
     Event,
     Failed,
     Granted,
-    Keeper,
     PutAnswer,
     Renewed,
+    Revoked,
     Seen,
     Step,
 )
+from discoclient.serving.keeper import Keeper
 
 __all__ = ["KEY", "TTL", "Keeping", "StoredLease"]
 
@@ -175,7 +176,7 @@ class Keeping:
                 case Step.REVOKE:
                     assert lease is not None
                     store.revoke(lease.id)
-                    return Seen(None, store.revision)
+                    return Revoked(lease.id)
         except LeaseExpired as error:
             assert lease is not None
             return Failed(job.ask.step, error, lease.id)

@@ -8,7 +8,8 @@ import pytest
 
 from discoclient.model.errors import LeaseExpired, RegistryDenied, RegistryError
 from discoclient.registry.memory_store import MemoryStore
-from discoclient.serving.keeper import REPAIR_WINDOW, REPAIRS, RETRY_CAP, RETRY_FIRST, Step
+from discoclient.serving.happenings import Step
+from discoclient.serving.keeper import REPAIR_WINDOW, REPAIRS, RETRY_CAP, RETRY_FIRST
 from tests.serving.keeping import KEY, TTL, Keeping
 
 
@@ -229,7 +230,7 @@ def test_what_is_as_it_should_be_is_not_written_again(kept: Keeping) -> None:
 
 
 def test_a_sighting_from_before_the_last_write_is_ignored(kept: Keeping) -> None:
-    from discoclient.serving.keeper import Seen
+    from discoclient.serving.happenings import Seen
 
     kept.tell(Seen(None, kept.store.revision - 1))
     assert not kept.jobs
@@ -312,7 +313,7 @@ def test_answers_about_a_lease_that_was_given_up_are_ignored(kept: Keeping) -> N
 
 
 def test_a_late_word_that_an_old_lease_is_gone_does_not_cost_the_new_one(kept: Keeping) -> None:
-    from discoclient.serving.keeper import Failed
+    from discoclient.serving.happenings import Failed
 
     old = kept.keeper.lease
     assert old is not None
@@ -344,7 +345,7 @@ def test_leaving_without_a_lease_asks_for_nothing() -> None:
 
 
 def test_a_renewal_may_grant_another_ttl_and_that_one_counts(kept: Keeping) -> None:
-    from discoclient.serving.keeper import Renewed
+    from discoclient.serving.happenings import Renewed
 
     lease = kept.keeper.lease
     assert lease is not None

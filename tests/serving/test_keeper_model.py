@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from discoclient.serving.keeper import Seen, Step
+from discoclient.serving.happenings import Seen, Step
 from tests.serving.keeping import KEY, TTL, Keeping, StoredLease
 from tests.support.properties import thorough
 

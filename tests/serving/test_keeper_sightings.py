@@ -7,7 +7,7 @@ import copy
 import pytest
 
 from discoclient.model.errors import RegistryError
-from discoclient.serving.keeper import Step
+from discoclient.serving.happenings import Step
 from tests.serving.keeping import KEY, TTL, Keeping
 
 
@@ -160,7 +160,7 @@ def test_a_wiped_registry_gets_everything_anew(kept: Keeping) -> None:
 
 def test_what_is_older_than_the_last_write_is_no_registry_that_went_back(kept: Keeping) -> None:
     """Two sightings that were on their way for long, in their order."""
-    from discoclient.serving.keeper import Seen
+    from discoclient.serving.happenings import Seen
 
     kept.store.put("/elsewhere", b"")
     kept.want(b"v2")

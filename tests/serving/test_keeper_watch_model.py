@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from discoclient.registry.memory_store import MemoryStore
 from discoclient.registry.protocol import Entry
-from discoclient.serving.keeper import Seen, Step
+from discoclient.serving.happenings import Seen, Step
 from tests.serving.keeping import KEY, TTL, Keeping
 from tests.support.properties import thorough
 

@@ -1,0 +1,189 @@
+"""Replica selection under uneven load: the experiment of Prequal's authors (NSDI 2024, sections 5.1 and 5.2), with our rules in it.
+
+Neighbours leave a server two and a half times the workers that it is promised, or just these, or hobble it (`antagonists`). Load is a share of what is
+promised, as in the paper: from 100 % on, an even spread overloads the servers that have no more than that. The rules stand alone:
+nothing is retried or ejected, and a request is given up after five seconds; the last row is the package with all its defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from discoclient.calling.ledger import Policies
+from discoclient.model.policy import OutlierPolicy
+
+from .antagonists import antagonists, capacity
+from .measure import Summary, summarize
+from .prequal import Prequal
+from .references import LeastLoaded, Oracle, PlainEwma
+from .report import Check, Plan, Report, Table, milliseconds, percent
+from .work import truncated_normal
+from .world import Maker, Setup, simulate
+
+__all__ = ["DEADLINE", "LOADS", "RULES", "run", "select"]
+
+LOADS = (0.70, 0.80, 0.90, 1.03, 1.20, 1.41, 1.74)
+"""Of what is promised; the paper goes from 0.75 to 1.74."""
+QUICK_LOADS = (0.70, 1.03, 1.41)
+MEAN = 0.075
+"""Seconds of work, the median time in the paper; spread as there: a normal distribution as wide as its mean, cut off at 0."""
+DEADLINE = 5.0
+WARM_UP = 5.0
+
+
+class Shape(NamedTuple):
+    servers: int
+    clients: int
+    workers: int
+    """That each server is promised."""
+    seconds: float
+
+
+SHAPES: Mapping[str, Shape] = {
+    "wide": Shape(24, 60, 6, 17.0),
+    "sparse": Shape(50, 80, 2, 17.0),
+    "narrow": Shape(10, 3, 2, 45.0),
+}
+"""*wide*: what a client sends to a server comes to one to two requests a second, as in the paper. *sparse*: one in two to four seconds,
+to small servers: a client alone knows next to nothing. *narrow*: a few clients, some ten a second, which is more usual for us.
+"""
+QUICK_SHAPES: Mapping[str, Shape] = {
+    "wide": Shape(12, 20, 4, 8.0),
+    "sparse": Shape(30, 30, 1, 8.0),
+    "narrow": Shape(10, 3, 2, 8.0),
+}
+
+_ALONE = Policies(outlier=OutlierPolicy(max_ejected=0.0))
+
+RULES: Mapping[str, str | Maker] = {
+    "round_robin": "round_robin",
+    "random": "random",
+    "least_request": "least_request",
+    "least loaded of all": lambda world, rng: LeastLoaded(),
+    "plain EWMA": lambda world, rng: PlainEwma(),
+    "peak_ewma": "peak_ewma",
+    "Prequal": lambda world, rng: Prequal(world),
+    "oracle": lambda world, rng: Oracle(world),
+}
+DEFAULT = "the default, whole"
+"""``peak_ewma`` with ejection, and with retries inside the deadline."""
+SUBSET = "peak_ewma, 10 of them"
+"""Each client uses ten servers, and so knows more of each."""
+
+
+def run(plan: Plan) -> Report:
+    loads = QUICK_LOADS if plan.is_quick else LOADS
+    tables, checks, data = [], [], {}
+    for name, shape in (QUICK_SHAPES if plan.is_quick else SHAPES).items():
+        rules = [*RULES, DEFAULT, *([SUBSET] if name == "sparse" else [])]
+        found = {rule: [select(rule, load, shape, plan.seed) for load in loads] for rule in rules}
+        tables += [_table(name, shape, loads, found, what) for what in ("p50", "p99", "p999", "errors")]
+        data[name] = {rule: [each.to_json() for each in summaries] for rule, summaries in found.items()}
+        if name == "wide":
+            checks = _checks(loads, found)
+    return Report("selection", tables, {"loads": list(loads), "shapes": data}, checks)
+
+
+def select(rule: str, load: float, shape: Shape, seed: str) -> Summary:
+    """One rule at one load."""
+    is_default = rule == DEFAULT
+    if is_default or rule == SUBSET:
+        balancer: str | Maker = "peak_ewma"
+    else:
+        balancer = RULES[rule]
+    setup = Setup(
+        seed=f"{seed}/selection/{shape.servers}",
+        balancer=balancer,
+        servers=shape.servers,
+        clients=shape.clients,
+        rate=load * shape.servers * shape.workers / MEAN,
+        seconds=shape.seconds,
+        work=truncated_normal(MEAN),
+        workers=shape.workers,
+        script=antagonists(),
+        policies=Policies() if is_default else _ALONE,
+        retries=None if is_default else 0,
+        timeout=DEADLINE,
+        deadline=DEADLINE,
+        notices=True,
+        subset=10 if rule == SUBSET else None,
+    )
+    return summarize(simulate(setup).samples, after=WARM_UP)
+
+
+def _table(
+    name: str, shape: Shape, loads: Sequence[float], found: Mapping[str, Sequence[Summary]], what: str
+) -> Table:
+    titles = {"p50": "p50, ms", "p99": "p99, ms", "p999": "p99.9, ms", "errors": "requests that failed"}
+    rows = []
+    for rule, summaries in found.items():
+        cells: list[str] = []
+        for each in summaries:
+            value: float = getattr(each, what)
+            cells.append(percent(value) if what == "errors" else _latency(value))
+        rows.append((rule, *cells))
+    return Table(
+        f"Selection, {name} ({shape.servers} servers, {shape.clients} clients): {titles[what]}",
+        ("load", *(f"{load:.0%}" for load in loads)),
+        rows,
+        [f"The fleet could do {capacity():.0%} of what is promised."] if what == "p50" else [],
+    )
+
+
+def _latency(seconds: float) -> str:
+    return "> 5 s" if seconds >= DEADLINE else milliseconds(seconds)
+
+
+def _checks(loads: Sequence[float], found: Mapping[str, Sequence[Summary]]) -> list[Check]:
+    """What the paper shows, as far as its rules stand here too."""
+    at = {load: index for index, load in enumerate(loads)}
+    first, middle, last = at[loads[0]], at[1.03], len(loads) - 1
+
+    def p99(rule: str, index: int) -> float:
+        return found[rule][index].p99
+
+    def shown(rules: Sequence[str], index: int) -> str:
+        return ", ".join(f"{rule} {_latency(p99(rule, index))}" for rule in rules)
+
+    order = ("Prequal", "least loaded of all", "round_robin")
+    flat = p99("Prequal", middle) / p99("Prequal", first)
+    checks = [
+        Check(
+            "70 %: p99 of Prequal < least loaded < round robin (figure 7)",
+            "281, 1804, > 5 s",
+            shown(order, first),
+            p99(order[0], first) < p99(order[1], first) < p99(order[2], first),
+        ),
+        Check(
+            "just above 100 %: Prequal's p99 hardly moves, an even spread is at its end (figure 6)",
+            "281 to about 290 ms; > 5 s",
+            f"times {flat:.2f}; round_robin {_latency(p99('round_robin', middle))}",
+            flat < 1.5 and p99("round_robin", middle) >= DEADLINE,
+        ),
+        Check(
+            "the highest load: no errors with Prequal, many with an even spread (figure 6)",
+            "0; more than 25 %",
+            f"{percent(found['Prequal'][last].errors)}; round_robin {percent(found['round_robin'][last].errors)}",
+            found["Prequal"][last].errors == 0 and found["round_robin"][last].errors > 0.1,
+        ),
+        Check(
+            "random is no better than round robin",
+            "(figure 7: both worst)",
+            shown(("random", "round_robin"), middle),
+            p99("random", middle) >= 0.95 * p99("round_robin", middle),
+        ),
+        Check(
+            "Prequal is best at every load",
+            "(figure 7)",
+            "; ".join(
+                f"{load:.0%}: {min((rule for rule in RULES if rule != 'oracle'), key=lambda rule: p99(rule, at[load]))}"
+                for load in loads
+            ),
+            all(
+                p99("Prequal", index) <= min(p99(rule, index) for rule in RULES if rule != "oracle")
+                for index in at.values()
+            ),
+        ),
+    ]
+    return checks
