@@ -173,6 +173,12 @@ def _row(
         "during": during.to_json(),
         "outside": outside.to_json(),
         "most": worst,
+        "begin": BEGIN,
+        "end": story.end,
+        "p99": [
+            summarize(result.samples, after=moment, before=moment + WINDOW).p99
+            for moment in _windows(story.end + 10.0)
+        ],
     }
     return (
         full,
@@ -183,6 +189,10 @@ def _row(
         number(worst),
         f"{during.attempts:.3f}",
     )
+
+
+def _windows(seconds: float) -> Sequence[float]:
+    return [WINDOW * index for index in range(int(seconds / WINDOW))]
 
 
 # ---- what instances do

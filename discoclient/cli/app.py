@@ -14,6 +14,7 @@ from .. import __version__
 from .dev import dev
 from .doctor import doctor
 from .errors import FAILED, USAGE, explain
+from .explain import explain as explain_service
 from .get import get
 from .ls import ls
 from .output import OutputClosed, OutputMissing, emit, remark
@@ -110,6 +111,7 @@ for command, summary in (
     (ls, "The services, or the instances of one."),
     (watch, "Changes as they happen."),
     (get, "One request to a live instance."),
+    (explain_service, "Who would be called, and why."),
     (register, "Register something that already runs, with health checks."),
     (doctor, "What is configured, what is reachable, and what is wrong."),
 ):

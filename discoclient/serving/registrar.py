@@ -164,9 +164,7 @@ class Registrar:
         keeper = self._keeper
         is_told = await self.announce(InstanceState.DRAINING, GOODBYE_TIMEOUT)
         if not (is_told or keeper.is_leaving):
-            logger.warning(
-                "%s: the registry could not be told of the drain: %s", self._key, keeper.last_error
-            )
+            self._warn("the registry could not be told of the drain")
         await self._until(lambda: self._is_hurried or keeper.is_leaving, quiet)
         return is_told
 
@@ -184,10 +182,12 @@ class Registrar:
         is_told = await self.drain(quiet)
         is_gone = await self.leave(GOODBYE_TIMEOUT if is_told else LEAVE_TIMEOUT)
         if not is_gone:
-            text = "%s: the lease could not be given back, and runs out in %g s: %s"
-            logger.warning(text, self._key, self._ttl, self._keeper.last_error)
+            self._warn(f"the lease could not be given back, and runs out within {self._ttl:g} s")
         elif not is_told:
             await self._until(lambda: self._is_hurried, quiet)  # only now do callers learn of it
+
+    def _warn(self, text: str) -> None:
+        logger.warning("%s: %s: %s", self._key, text, self._keeper.last_error or "no answer")
 
     async def _until(self, is_so: Callable[[], bool], timeout: float) -> bool:
         """Wait until *is_so*, for *timeout* seconds at most; whether it came true."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
+import inspect
 import socket
-import uuid
-from collections.abc import Callable, Generator, Mapping
+import threading
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import replace
-from datetime import UTC, datetime
+from contextlib import contextmanager, suppress
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
@@ -18,31 +16,27 @@ import anyio.to_thread
 
 from ..control.hub import Hub, find_address, hub, is_current
 from ..model.errors import ConfigError
-from ..model.instance import ID_PATTERN, Instance, check_service
+from ..model.instance import Instance
 from ..model.instance import State as InstanceState
-from ..model.policy import check_seconds
 from ..registry.address import RegistryAddress
-from ..registry.static import FIXED
+from .arguments import LEAST_TTL, Arguments
 from .registrar import Registrar
 
-__all__ = ["AsyncRegistration", "Registration", "aregister", "register"]
-
-LEAST_TTL = 2.0
-"""Seconds. etcd grants no shorter lease with its default election timeout."""
+__all__ = ["LEAST_TTL", "AsyncRegistration", "Registration", "aregister", "own_address", "register"]
 
 
 class Registration:
     """One registered instance. Made by `register`; a context manager that drains and deregisters on exit.
 
-    Does nothing in a forked child: the registration is its parent's.
+    Its methods wait for the background thread, so they are not for callbacks, which run there: `RuntimeError`. It does nothing
+    in a forked child: the registration is its parent's.
     """
 
-    def __init__(self, registrar: Registrar, hub: Hub, quiet: float) -> None:
+    def __init__(self, registrar: Registrar, hub: Hub, *, quiet: float, timeout: float) -> None:
         self._registrar = registrar
         self._hub = hub
         self._quiet = quiet
-        self._running: Future[None] | None = None
-        self._is_drained = False
+        self._timeout = timeout
         self._forget: Callable[[], None] = lambda: None
 
     def __repr__(self) -> str:
@@ -60,24 +54,27 @@ class Registration:
 
     def set_ready(self, is_ready: bool) -> None:
         """Say whether the service is well. While it is not, callers come only if nothing else is left."""
-        if self._is_mine() and not self._is_drained:
-            self._wait(self._registrar.announce(InstanceState.READY if is_ready else InstanceState.UNREADY))
+        if self._is_mine():
+            self._wait(self._registrar.announce, InstanceState.READY if is_ready else InstanceState.UNREADY)
 
     def drain(self) -> None:
-        """Ask callers to leave, and go on serving for ``quiet`` seconds while they do. Cannot be taken back."""
-        if self._is_mine() and not self._is_drained:
-            self._is_drained = True
-            self._wait(self._drain())
+        """Ask callers to leave, and go on serving for ``quiet`` seconds while they do. Cannot be taken back.
+
+        The seconds count from when the registry has it, which is waited for up to 8 seconds. An exception that a signal's
+        handler raises meanwhile (Ctrl-C) ends the wait; to be cancelled on a loop does not, and `close` waits for the rest.
+        """
+        if self._is_mine():
+            _check_thread(self._hub)
+            try:
+                self._wait(self._registrar.drain, self._quiet)
+            except BaseException:
+                self._post(self._registrar.hurry)
+                raise
 
     def close(self) -> None:
-        """Drain if that was not done, then leave the registry. Closing twice is closing once."""
-        if not self._is_mine() or self._running is None:
-            return
-        self.drain()
-        self._forget()
-        self._wait(self._registrar.leave())
-        self._running.cancel()
-        self._running = None
+        """Drain if that was not done, then leave the registry. Closing twice is closing once, also at the same time."""
+        if self._is_mine():
+            self._wait(self._close)
 
     def __enter__(self) -> Self:
         return self
@@ -87,33 +84,68 @@ class Registration:
     ) -> None:
         self.close()
 
-    def _start(self, timeout: float) -> None:
-        self._running = self._hub.background.submit(self._registrar.run())
+    def _begin(self) -> None:
         try:
-            self._wait(self._registrar.registered(timeout))
+            self._wait(self._register)
         except BaseException:
-            self._wait(self._registrar.leave())
-            self._running.cancel()
-            self._running = None
+            self._abandon()
             raise
-        self._forget = self._hub.at_close(self._registrar.leave)
 
-    async def _drain(self) -> None:
-        await self._registrar.announce(InstanceState.DRAINING)
-        await asyncio.sleep(self._quiet)
+    def _abandon(self) -> None:
+        """Leave, begun or not, and wait for nothing."""
+        if is_current(self._hub):
+            self._post(self._leave)
 
     def _is_mine(self) -> bool:
         return is_current(self._hub) and self._hub.background.is_running
 
-    def _wait(self, coroutine: Any) -> None:
-        self._hub.background.submit(coroutine).result()
+    def _wait(self, function: Callable[..., Coroutine[Any, Any, object]], *arguments: Any) -> None:
+        _check_thread(self._hub)
+        with _silence_at_exit():
+            self._submit(function, *arguments).result()
+
+    def _post(self, function: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        with suppress(RuntimeError):  # the interpreter is shutting down
+            self._submit(function)
+
+    def _submit(
+        self, function: Callable[..., Coroutine[Any, Any, object]], *arguments: Any
+    ) -> Future[object]:
+        coroutine = function(*arguments)
+        try:
+            return self._hub.background.submit(coroutine)
+        except BaseException:
+            coroutine.close()
+            raise
+
+    # ---- on the background loop
+
+    async def _register(self) -> None:
+        # From the start: an exit meanwhile takes back what there is by then.
+        self._forget = self._hub.at_close(self._leave)
+        try:
+            await self._registrar.begin(self._timeout)
+        except BaseException:
+            self._forget()
+            raise
+
+    async def _leave(self) -> None:
+        await self._registrar.leave()
+        self._forget()
+
+    async def _close(self) -> None:
+        await self._registrar.close(self._quiet)
+        self._forget()
 
 
 class AsyncRegistration:
-    """The async twin of `Registration`: ``async with aregister(...) as registration``, or ``await aregister(...)``."""
+    """The async twin of `Registration`: ``async with aregister(...) as registration``, or ``await aregister(...)``.
 
-    def __init__(self, begin: Callable[[], Registration]) -> None:
-        self._begin = begin
+    Cancelled while it begins, it leaves nothing behind.
+    """
+
+    def __init__(self, prepare: Callable[[], Registration]) -> None:
+        self._prepare = prepare
         self._registration: Registration | None = None
 
     def __repr__(self) -> str:
@@ -132,14 +164,16 @@ class AsyncRegistration:
         return self._begun().state
 
     async def set_ready(self, is_ready: bool) -> None:
-        await anyio.to_thread.run_sync(self._begun().set_ready, is_ready)
+        await anyio.to_thread.run_sync(self._begun().set_ready, is_ready, abandon_on_cancel=True)
 
     async def drain(self) -> None:
-        await anyio.to_thread.run_sync(self._begun().drain)
+        await anyio.to_thread.run_sync(self._begun().drain, abandon_on_cancel=True)
 
     async def aclose(self) -> None:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self._begun().close)
+        """As `Registration.close`. Does nothing before it has begun."""
+        if self._registration is not None:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._registration.close)
 
     close = aclose
 
@@ -148,7 +182,14 @@ class AsyncRegistration:
 
     async def __aenter__(self) -> Self:
         if self._registration is None:
-            self._registration = await anyio.to_thread.run_sync(self._begin)
+            # Threads that nobody waits for any more end by themselves: the first has begun nothing, the second is told to.
+            registration = await anyio.to_thread.run_sync(self._prepare, abandon_on_cancel=True)
+            try:
+                await anyio.to_thread.run_sync(registration._begin, abandon_on_cancel=True)
+            except BaseException:
+                registration._abandon()
+                raise
+            self._registration = registration
         return self
 
     async def __aexit__(
@@ -208,60 +249,66 @@ def register(
         registry: its URL. Default: ``$DISCO_REGISTRY``, else ``etcd://127.0.0.1:2379``.
         quiet: seconds to go on serving once the drain is in the registry. Default 1.
         timeout: seconds that the first registration may take. Default 10.
-        on_state: called with the new state whenever it changes, on the background thread; keep it short.
+        on_state: called with the new state whenever it changes, on the background thread, which keeps everybody's leases
+            and watches: keep it short, and leave what waits (a method of the registration, a request) to a thread of yours.
 
     Raises:
         ConfigError: an argument is wrong, or the registry is ``static://...``, where nothing can be registered.
         RegistryError: the first registration failed. Nothing is left behind.
+        RuntimeError: it was called on the background thread, by a callback.
     """
-    address = find_address(registry)
-    if address.scheme == "static":  # at once, for no waiting helps
-        raise ConfigError(FIXED)
-    check_service(service)
-    if instance_id is not None and not (isinstance(instance_id, str) and ID_PATTERN.fullmatch(instance_id)):
-        raise ConfigError("instance_id must be 8 to 64 of a-z, 0-9 and '-'")
-    if metadata is not None and not isinstance(metadata, Mapping):
-        raise ConfigError(f"metadata must be a mapping, such as a dict; got {type(metadata).__name__}")
-    if check_seconds("ttl", ttl) < LEAST_TTL:
-        raise ConfigError(f"ttl must be {LEAST_TTL:g} seconds or more; got {ttl:g}")
-    check_seconds("quiet", quiet, zero=True)
-    check_seconds("timeout", timeout)
-    instance = Instance(
-        service=service,
-        id=instance_id or uuid.uuid4().hex,
-        scheme=scheme,
-        host=host or os.environ.get("DISCO_HOST") or own_address(address),
-        port=port,
-        pid=os.getpid() if pid is None else pid,
-        hostname=hostname or os.environ.get("DISCO_HOSTNAME") or socket.gethostname(),
-        slot=slot,
-        version=version,
-        zone=zone or os.environ.get("DISCO_ZONE"),
-        weight=weight,
-        http_keepalive=http_keepalive,
-        metadata=dict(metadata or {}),
-        registered_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-    )
-    shared = hub()
-    registrar = Registrar(
-        replace(instance),
-        registry=shared.registry(address),
-        keys=address.keys,
-        hostnames=address.hostnames,
-        ttl=ttl,
-        settings=shared.settings,
-        clock=monotonic,
-        rng=shared.rng,
-        on_state=(lambda state: on_state(str(state))) if on_state else lambda state: None,
-    )
-    registration = Registration(registrar, shared, quiet)
-    registration._start(timeout)
+    registration = _prepare(**locals())
+    registration._begin()
     return registration
 
 
 def aregister(service: str, port: int, **options: Any) -> AsyncRegistration:
     """`register` for asyncio and trio: ``async with aregister(...)``, or ``await aregister(...)``. The same arguments."""
-    return AsyncRegistration(lambda: register(service, port, **options))
+    given = inspect.signature(register).bind(service, port, **options)
+    given.apply_defaults()
+    return AsyncRegistration(lambda: _prepare(**given.arguments))
+
+
+def _prepare(**given: Any) -> Registration:
+    """What `register` returns, before it has begun. Raises `ConfigError`. May ask for this host's address, and wait for it."""
+    arguments, shared = Arguments(**given), hub()
+    _check_thread(shared)
+    address, on_state = find_address(arguments.registry), arguments.on_state
+    instance = arguments.instance(address, own_address)
+    with _silence_at_exit():
+        registry = shared.registry(address)
+    registrar = Registrar(
+        instance,
+        registry=registry,
+        keys=address.keys,
+        hostnames=address.hostnames,
+        ttl=arguments.ttl,
+        settings=shared.settings,
+        clock=monotonic,
+        rng=shared.rng,
+        on_state=(lambda state: on_state(str(state))) if on_state else lambda state: None,
+    )
+    return Registration(registrar, shared, quiet=arguments.quiet, timeout=arguments.timeout)
+
+
+def _check_thread(shared: Hub) -> None:
+    """Whoever waits for the background thread on that very thread waits for ever, and with it all leases and watches."""
+    if shared.background.is_here:
+        raise RuntimeError(
+            "this waits for discoclient's background thread, and was called on it, by a callback such as on_state: "
+            "have a thread of your own do it, for instance by a queue that the callback puts the state into"
+        )
+
+
+@contextmanager
+def _silence_at_exit() -> Iterator[None]:
+    """An error of a daemon thread when the interpreter exits: that it is cut short is no news, and not for standard error."""
+    try:
+        yield
+    except BaseException:
+        if threading.current_thread().daemon and not threading.main_thread().is_alive():
+            raise SystemExit from None  # ends a thread without a word
+        raise
 
 
 def own_address(address: RegistryAddress) -> str:

@@ -23,6 +23,7 @@ from discoclient import (
     testing,
 )
 from discoclient.control.hub import fresh_hub, hub
+from discoclient.registry.codec import encode
 from discoclient.registry.happenings import WatchSettings
 from discoclient.registry.memory import MemoryRegistry
 from discoclient.registry.protocol import Batch
@@ -173,6 +174,19 @@ def test_a_registry_that_is_wiped_is_empty_at_once_and_what_is_added_then_is_kno
             registry.wipe()
             assert handle.instances("experiment") == []
             assert handle.snapshot("experiment").revision == 1
+
+
+def test_whoever_looks_at_the_same_registry_by_another_url_sees_it_too(registry: TestRegistry) -> None:
+    """The name says which registry it is; options and the prefix say how to look at it."""
+    with connect(f"{registry.url}?hostnames=1") as named, connect(f"{registry.url}/other") as elsewhere:
+        for _ in range(ROUNDS):
+            assert named.instances("experiment") == elsewhere.instances("experiment") == []
+            instance = registry.add("experiment", 80, host="localhost")
+            assert named.instances("experiment") == [instance]
+            key = f"/other/services/experiment/{instance.id}"
+            registry.put_raw(key, encode(instance, hostnames=True))
+            assert key in elsewhere.resolver("experiment").skipped  # host names are not for this one
+            registry.remove(instance)
 
 
 def test_who_registers_himself_is_back_after_a_wipe(registry: TestRegistry) -> None:

@@ -111,7 +111,7 @@ def test_the_lease_has_the_ttl_that_was_asked_for(registry: TestRegistry) -> Non
     [
         ({"service": "Web"}, "service name"),
         ({"port": 0}, "port is out of range"),
-        ({"port": "80"}, "port is missing or not of the right type"),
+        ({"port": "80"}, "port must be a whole number, 1 to 65535; got '80'"),
         ({"host": "web.example"}, "host is not an IP address"),
         ({"host": "169.254.169.254"}, "link-local"),
         ({"scheme": "ftp"}, "scheme is not http or https"),

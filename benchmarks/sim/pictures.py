@@ -1,0 +1,200 @@
+"""The pictures, from the data of the reports. Needs matplotlib, which is in the dependency group ``bench``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["PICTURES", "draw"]
+
+# The palette of M. Okabe and K. Ito (2008), which colour-blind people can tell apart; and a mark for each, for print.
+_STYLES: Mapping[str, tuple[str, str]] = {
+    "peak_ewma": ("#0072B2", "o"),
+    "the default": ("#0072B2", "o"),
+    "round_robin": ("#D55E00", "s"),
+    "random": ("#E69F00", "v"),
+    "least_request": ("#009E73", "^"),
+    "rendezvous": ("#CC79A7", "D"),
+    "least loaded of all": ("#CC79A7", "D"),
+    "plain EWMA": ("#56B4E9", "P"),
+    "Prequal": ("#000000", "*"),
+    "oracle": ("#999999", ""),
+    "peak_ewma, 10 of them": ("#0072B2", "x"),
+}
+_DASHED = frozenset({"oracle", "peak_ewma, 10 of them"})
+_DPI = 110
+_RC = {
+    "font.size": 10,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "axes.titlesize": 11,
+}
+
+
+def draw(name: str, data: Mapping[str, Any], folder: Path) -> Path | None:
+    """The picture of that experiment, ``sim-NAME.png``. ``None`` if it has none, or matplotlib is not there."""
+    try:
+        import matplotlib  # noqa: PLC0415 - only here is it needed
+    except ImportError:
+        return None
+    if name not in PICTURES:
+        return None
+    matplotlib.use("Agg")
+    with matplotlib.rc_context(_RC):
+        figure = PICTURES[name](data)
+        path = folder / f"sim-{name}.png"
+        figure.savefig(path, dpi=_DPI, metadata={"Software": None})
+        _pyplot().close(figure)
+    return path
+
+
+def _pyplot() -> Any:
+    from matplotlib import pyplot  # noqa: PLC0415
+
+    return pyplot
+
+
+def _bins(data: Mapping[str, Any]) -> Any:
+    figure, (left, right) = _pyplot().subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for choices, rule in (("1", "random"), ("2", "least_request")):
+        color, mark = _STYLES[rule]
+        word = f"{'one choice' if choices == '1' else 'two choices'} ({rule})"
+        runs = [run for run in data["runs"] if str(run["choices"]) == choices]
+        sizes = [run["bins"] for run in runs]
+        means = [sum(run["maxima"]) / len(run["maxima"]) for run in runs]
+        low = [mean - min(run["maxima"]) for mean, run in zip(means, runs)]
+        high = [max(run["maxima"]) - mean for mean, run in zip(means, runs)]
+        left.errorbar(sizes, means, [low, high], fmt=mark, color=color, capsize=4, ms=7, label=word)
+        known = data["theory"][choices]["maxima"]
+        left.plot(sizes, [known[str(size)][0] for size in sizes], "--", color=color, lw=1.2)
+        shares = runs[-1]["tail"]
+        points = [(load, share) for load, share in enumerate(shares) if share > 0]
+        right.plot(*zip(*points), mark, color=color, ms=7, label=word)
+        theory = [(load, share) for load, share in enumerate(data["theory"][choices]["tail"]) if share > 1e-9]
+        right.plot(*zip(*theory), "--", color=color, lw=1.2)
+    left.set(xscale="log", xlabel="bins n, and as many balls", ylabel="balls in the fullest bin", ylim=(0, None))
+    left.set_title("the fullest bin (mean, least and most of the runs)")
+    left.legend(loc="upper left")
+    bins = max(run["bins"] for run in data["runs"])
+    right.set(yscale="log", xlabel="balls", ylabel="share of the bins with so many or more", ylim=(5e-8, 2))
+    right.set_xlim(-0.3, 10.5)
+    right.set_title(f"all bins, n = {bins:,}")
+    right.plot([], [], "k--", lw=1.2, label="theory")
+    right.legend(loc="lower left")
+    return figure
+
+
+def _queues(data: Mapping[str, Any]) -> Any:
+    figure, axes = _pyplot().subplots(figsize=(5.6, 4), layout="constrained")
+    for rule, theory in (("random", "M/M/1"), ("least_request", "supermarket model")):
+        color, mark = _STYLES[rule]
+        runs = [run for run in data["runs"] if run["balancer"] == rule]
+        axes.plot([run["load"] for run in runs], [run["known"] for run in runs], "--", color=color, label=theory)
+        axes.plot([run["load"] for run in runs], [run["found"] for run in runs], mark, color=color, ms=7, label=rule)
+    axes.set(xlabel="load", ylabel="mean time of a request,\nin mean services", ylim=(0, None))
+    axes.set_title("100 servers, one worker each")
+    axes.legend(loc="upper left")
+    return figure
+
+
+def _selection(data: Mapping[str, Any]) -> Any:
+    loads, shapes = data["loads"], data["shapes"]
+    figure, rows = _pyplot().subplots(
+        2, len(shapes), figsize=(11, 6.6), layout="constrained", sharex=True, sharey="row", height_ratios=(5, 2)
+    )
+    lines: dict[str, Any] = {}
+    for (name, found), top, bottom in zip(shapes.items(), rows[0], rows[1]):
+        for rule, summaries in found.items():
+            if rule not in _STYLES:
+                continue
+            color, mark = _STYLES[rule]
+            style = {
+                "color": color,
+                "marker": mark or None,
+                "ls": "--" if rule in _DASHED else "-",
+                "ms": 7,
+                "lw": 2.2 if rule == "peak_ewma" else 1.3,
+                "zorder": 3 if rule == "peak_ewma" else 2,
+            }
+            (line,) = top.plot(loads, [each["p99"] for each in summaries], **style)
+            bottom.plot(loads, [100 * each["errors"] for each in summaries], **style)
+            lines.setdefault(rule, line)
+        top.set_title(name)
+        top.axvline(1.0, color="#666666", lw=1, ls=":")
+        bottom.axvline(1.0, color="#666666", lw=1, ls=":")
+        bottom.set_xlabel("load, of what servers are promised")
+    rows[0][0].set(yscale="log", ylabel="p99 latency, seconds", ylim=(0.15, 5.6))
+    rows[0][0].set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
+    rows[0][0].minorticks_off()
+    rows[1][0].set(ylabel="failed, %", ylim=(-0.5, None))
+    rows[1][0].set_xticks([0.75, 1.0, 1.25, 1.5, 1.75], ["75 %", "100 %", "125 %", "150 %", "175 %"])
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=5)
+    return figure
+
+
+def _standing(data: Mapping[str, Any]) -> Any:
+    names = [name.removesuffix("/the default") for name in data if name.endswith("/the default")]
+    names = [name for name in names if not name.startswith("sizes/")]
+    rules = ("the default", "least_request", "round_robin")
+    figure, axes = _pyplot().subplots(figsize=(9.5, 5.2), layout="constrained")
+    for place, name in enumerate(reversed(names)):
+        for offset, rule in zip((0.22, 0.0, -0.22), rules):
+            color, mark = _STYLES[rule]
+            found, y = data[f"{name}/{rule}"], place + offset
+            axes.plot([found["p50"], found["p999"]], [y, y], color=color, lw=1.2, alpha=0.6)
+            axes.plot(found["p50"], y, "|", color=color, ms=9, mew=2)
+            axes.plot(found["p99"], y, mark, color=color, ms=7)
+            axes.plot(found["p999"], y, mark, color=color, ms=7, mfc="white")
+            if found["errors"]:
+                axes.annotate(f" {found['errors']:.2%} failed", (found["p999"], y), xytext=(7, -3), textcoords="offset points", fontsize=8)
+    for rule in rules:
+        color, mark = _STYLES[rule]
+        axes.plot([], [], mark, color=color, ms=7, label=rule)
+    axes.plot([], [], "|", color="#666666", ms=9, mew=2, label="p50")
+    axes.plot([], [], "o", color="#666666", label="p99")
+    axes.plot([], [], "o", color="#666666", mfc="white", label="p99.9")
+    axes.set(xscale="log", xlabel="latency as the caller sees it, seconds", xlim=(0.015, 6))
+    axes.set_xticks([0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5], ["0.02", "0.05", "0.1", "0.2", "0.5", "1", "2", "5"])
+    axes.minorticks_off()
+    axes.set_yticks(range(len(names)), list(reversed(names)))
+    axes.grid(axis="y", visible=False)
+    figure.legend(loc="outside lower center", ncols=6)
+    return figure
+
+
+def _stories(data: Mapping[str, Any]) -> Any:
+    stories = list(dict.fromkeys(name.partition(": ")[0] for name in data))
+    figure, rows = _pyplot().subplots(2, 2, figsize=(10, 6), layout="constrained", sharey=True)
+    lines: dict[str, Any] = {}
+    for story, axes in zip(stories, rows.flat):
+        for rule in ("random", "round_robin", "rendezvous", "least_request", "peak_ewma"):
+            found = data.get(f"{story}: {rule}")
+            if found is None:
+                continue
+            color, _ = _STYLES[rule]
+            moments = [2.0 * index + 1.0 for index in range(len(found["p99"]))]
+            (line,) = axes.plot(moments, [1e3 * p99 for p99 in found["p99"]], color=color, lw=2.0 if rule == "peak_ewma" else 1.2)
+            lines.setdefault(rule, line)
+            axes.axvspan(found["begin"], found["end"], color="#000000", alpha=0.015)
+        failed = sum(data[name]["failed"] for name in data if name.startswith(f"{story}: ") and name[len(story) + 2 :] in _STYLES)
+        axes.set_title(f"{story}: {failed} requests failed")
+        axes.set_ylim(0, 400)
+    for axes in rows[:, 0]:
+        axes.set_ylabel("p99 of 2 s, ms")
+    for axes in rows[1]:
+        axes.set_xlabel("seconds")
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=5)
+    return figure
+
+
+PICTURES: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "bins": _bins,
+    "queues": _queues,
+    "selection": _selection,
+    "standing": _standing,
+    "stories": _stories,
+}
