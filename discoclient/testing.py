@@ -28,7 +28,7 @@ from .model.instance import Instance, State
 from .registry.codec import encode
 from .registry.happenings import Phase
 from .registry.memory import MemoryRegistry
-from .registry.memory_store import MemoryStore
+from .registry.memory_store import MemoryStore, in_range
 
 __all__ = ["TestRegistry", "memory_registry"]
 
@@ -116,8 +116,9 @@ class TestRegistry:
             stores.append(store)
             before = store.revision
             act(store)
+            changes = [change for batch in store.batches("/", before) for change in batch.changes]
             for resolver, range in self._followers(registry).items():
-                revisions = [batch.revision for batch in store.batches(range, before)]
+                revisions = [change.mod_revision for change in changes if in_range(change.key, range)]
                 if revisions:  # a change elsewhere does not move this one's revision: nobody would ever tell
                     due[resolver] = revisions[-1]
 

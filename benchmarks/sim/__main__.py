@@ -34,11 +34,17 @@ END = "<!-- end of tables -->"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sim", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(EXPERIMENTS)} (default: all)")
-    parser.add_argument("--quick", action="store_true", help="seconds instead of minutes: to see that it works")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"which: {', '.join(EXPERIMENTS)} (default: all)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="seconds instead of minutes: to see that it works"
+    )
     parser.add_argument("--seed", default="1", metavar="N", help="of all chance (default: 1)")
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help=f"where to (default: {OUT})")
-    parser.add_argument("--docs", action="store_true", help=f"also put the tables into {PAGE}, and the pictures beside it")
+    parser.add_argument(
+        "--docs", action="store_true", help=f"also put the tables into {PAGE}, and the pictures beside it"
+    )
     options = parser.parse_args(arguments)
     unknown = [name for name in options.names if name not in EXPERIMENTS]
     if unknown:
@@ -62,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (options.out / "sim.md").write_text(markdown(reports) + "\n")
     if options.docs:
         PAGE.write_text(replace_tables(PAGE.read_text(), markdown(reports)))
-    wrong = [check.what for report in reports for check in report.checks if check.is_theory and not check.holds]
+    wrong = [
+        check.what for report in reports for check in report.checks if check.is_theory and not check.holds
+    ]
     for what in wrong:
         print(f"proven, and not reproduced: {what}", file=sys.stderr)
     return 1 if wrong else 0

@@ -1,7 +1,7 @@
 """A simulated client process: it keeps a view as the resolver does, and drives the real flow as the shells do.
-
-What a shell adds to the flow is modelled: connections that are kept and grow old, the time to connect, a timeout for each
-attempt, a deadline for the call, and races. The order of what happens to tickets and responses is that of `AsyncDiscoTransport`.
+ What a shell adds to the flow is modelled: connections that are kept and grow old, the time to connect, a timeout for
+each attempt, a deadline for the call, and races. The order of what happens to tickets and responses is that of
+`AsyncDiscoTransport`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ HEADROOM = 2.0
 class Request:
     """One request of the application."""
 
-    __slots__ = ("attempts", "call", "due", "end", "flow", "outcome", "raced", "running", "unread", "work")
+    __slots__ = ("attempts", "call", "due", "end", "flow", "outcome", "raced", "running", "spoilt", "unread", "work")
 
     def __init__(self, due: float, work: float, call: Call) -> None:
         self.due = due
@@ -51,6 +51,8 @@ class Request:
         self.attempts = 0
         self.raced = 0.0
         """When its last race began."""
+        self.spoilt: list[Ticket] = []
+        """Of responses that did not win their race; they are let go when it is over."""
         self.unread: Ticket | None = None
         """Of the response that the application gets, unless another attempt follows."""
         self.outcome: Outcome | None = None
@@ -307,11 +309,15 @@ class Client:
         race = attempt.send.race
         if race is not None:
             if not race.ended(attempt.send, outcome):
+                if outcome.has_response:
+                    request.spoilt.append(attempt.send.ticket)
                 return
             for other in request.running:
                 self._break_off(other)
             race.broken_off(now - request.raced, now)
             request.running.clear()
+            while request.spoilt:
+                request.spoilt.pop().close()
         if outcome.has_response:
             request.unread = attempt.send.ticket
         request.outcome = outcome

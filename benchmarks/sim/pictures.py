@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 __all__ = ["PICTURES", "draw"]
 
@@ -15,6 +15,7 @@ _STYLES: Mapping[str, tuple[str, str]] = {
     "round_robin": ("#D55E00", "s"),
     "random": ("#E69F00", "v"),
     "least_request": ("#009E73", "^"),
+    "least_request, one pair": ("#CC79A7", "D"),
     "rendezvous": ("#CC79A7", "D"),
     "least loaded of all": ("#CC79A7", "D"),
     "plain EWMA": ("#56B4E9", "P"),
@@ -24,7 +25,7 @@ _STYLES: Mapping[str, tuple[str, str]] = {
 }
 _DASHED = frozenset({"oracle", "peak_ewma, 10 of them"})
 _DPI = 110
-_RC = {
+_RC: dict[str, Any] = {
     "font.size": 10,
     "axes.grid": True,
     "grid.alpha": 0.3,
@@ -38,13 +39,13 @@ _RC = {
 def draw(name: str, data: Mapping[str, Any], folder: Path) -> Path | None:
     """The picture of that experiment, ``sim-NAME.png``. ``None`` if it has none, or matplotlib is not there."""
     try:
-        import matplotlib  # noqa: PLC0415 - only here is it needed
+        import matplotlib
     except ImportError:
         return None
     if name not in PICTURES:
         return None
     matplotlib.use("Agg")
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(cast("Any", _RC)):
         figure = PICTURES[name](data)
         path = folder / f"sim-{name}.png"
         figure.savefig(path, dpi=_DPI, metadata={"Software": None})
@@ -53,48 +54,75 @@ def draw(name: str, data: Mapping[str, Any], folder: Path) -> Path | None:
 
 
 def _pyplot() -> Any:
-    from matplotlib import pyplot  # noqa: PLC0415
+    from matplotlib import pyplot
 
     return pyplot
 
 
 def _bins(data: Mapping[str, Any]) -> Any:
     figure, (left, right) = _pyplot().subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for choices, rule in (("1", "random"), ("2", "least_request")):
+    for rule in dict.fromkeys(run["rule"] for run in data["runs"]):
         color, mark = _STYLES[rule]
-        word = f"{'one choice' if choices == '1' else 'two choices'} ({rule})"
-        runs = [run for run in data["runs"] if str(run["choices"]) == choices]
-        sizes = [run["bins"] for run in runs]
+        runs = [run for run in data["runs"] if run["rule"] == rule]
         means = [sum(run["maxima"]) / len(run["maxima"]) for run in runs]
         low = [mean - min(run["maxima"]) for mean, run in zip(means, runs)]
         high = [max(run["maxima"]) - mean for mean, run in zip(means, runs)]
-        left.errorbar(sizes, means, [low, high], fmt=mark, color=color, capsize=4, ms=7, label=word)
-        known = data["theory"][choices]["maxima"]
-        left.plot(sizes, [known[str(size)][0] for size in sizes], "--", color=color, lw=1.2)
-        shares = runs[-1]["tail"]
-        points = [(load, share) for load, share in enumerate(shares) if share > 0]
-        right.plot(*zip(*points), mark, color=color, ms=7, label=word)
-        theory = [(load, share) for load, share in enumerate(data["theory"][choices]["tail"]) if share > 1e-9]
-        right.plot(*zip(*theory), "--", color=color, lw=1.2)
-    left.set(xscale="log", xlabel="bins n, and as many balls", ylabel="balls in the fullest bin", ylim=(0, None))
+        left.errorbar(
+            [run["bins"] for run in runs],
+            means,
+            [low, high],
+            fmt=mark,
+            color=color,
+            capsize=4,
+            ms=7,
+            label=rule,
+        )
+        points = [(load, share) for load, share in enumerate(runs[-1]["tail"]) if share > 0]
+        right.plot(*zip(*points), mark, color=color, ms=7)
+    lines = {
+        "1": ("-", "one choice, theory"),
+        "2": ("--", "two choices, theory"),
+        "4": (":", "four choices, theory"),
+    }
+    for choices, (style, label) in lines.items():
+        known = data["theory"][choices]
+        sizes = [int(size) for size in known["maxima"]]
+        left.plot(sizes, [mean for mean, _, _ in known["maxima"].values()], style, color="#444444", lw=1.2)
+        shares = [(load, share) for load, share in enumerate(known["tail"]) if share > 1e-9]
+        right.plot(*zip(*shares), style, color="#444444", lw=1.2, label=label)
+    left.set(
+        xscale="log", xlabel="bins n, and as many balls", ylabel="balls in the fullest bin", ylim=(0, 13)
+    )
     left.set_title("the fullest bin (mean, least and most of the runs)")
     left.legend(loc="upper left")
     bins = max(run["bins"] for run in data["runs"])
     right.set(yscale="log", xlabel="balls", ylabel="share of the bins with so many or more", ylim=(5e-8, 2))
     right.set_xlim(-0.3, 10.5)
     right.set_title(f"all bins, n = {bins:,}")
-    right.plot([], [], "k--", lw=1.2, label="theory")
-    right.legend(loc="lower left")
+    right.legend(loc="upper right")
     return figure
 
 
 def _queues(data: Mapping[str, Any]) -> Any:
-    figure, axes = _pyplot().subplots(figsize=(5.6, 4), layout="constrained")
-    for rule, theory in (("random", "M/M/1"), ("least_request", "supermarket model")):
+    figure, axes = _pyplot().subplots(figsize=(6, 4), layout="constrained")
+    lines = (
+        ("random", "-", "M/M/1", 0),
+        ("least_request, one pair", "--", "two choices", 0),
+        ("least_request", ":", "four choices", 0),
+    )
+    for rule, style, theory, side in lines:
+        runs = [run for run in data["runs"] if run["rule"] == rule]
+        loads = [run["load"] for run in runs]
+        axes.plot(
+            loads,
+            [run["known"][side] for run in runs],
+            style,
+            color="#444444",
+            lw=1.2,
+            label=f"{theory}, theory",
+        )
         color, mark = _STYLES[rule]
-        runs = [run for run in data["runs"] if run["balancer"] == rule]
-        axes.plot([run["load"] for run in runs], [run["known"] for run in runs], "--", color=color, label=theory)
-        axes.plot([run["load"] for run in runs], [run["found"] for run in runs], mark, color=color, ms=7, label=rule)
+        axes.plot(loads, [run["found"] for run in runs], mark, color=color, ms=7, label=rule)
     axes.set(xlabel="load", ylabel="mean time of a request,\nin mean services", ylim=(0, None))
     axes.set_title("100 servers, one worker each")
     axes.legend(loc="upper left")
@@ -104,7 +132,13 @@ def _queues(data: Mapping[str, Any]) -> Any:
 def _selection(data: Mapping[str, Any]) -> Any:
     loads, shapes = data["loads"], data["shapes"]
     figure, rows = _pyplot().subplots(
-        2, len(shapes), figsize=(11, 6.6), layout="constrained", sharex=True, sharey="row", height_ratios=(5, 2)
+        2,
+        len(shapes),
+        figsize=(11, 6.6),
+        layout="constrained",
+        sharex=True,
+        sharey="row",
+        height_ratios=(5, 2),
     )
     lines: dict[str, Any] = {}
     for (name, found), top, bottom in zip(shapes.items(), rows[0], rows[1]):
@@ -150,7 +184,13 @@ def _standing(data: Mapping[str, Any]) -> Any:
             axes.plot(found["p99"], y, mark, color=color, ms=7)
             axes.plot(found["p999"], y, mark, color=color, ms=7, mfc="white")
             if found["errors"]:
-                axes.annotate(f" {found['errors']:.2%} failed", (found["p999"], y), xytext=(7, -3), textcoords="offset points", fontsize=8)
+                axes.annotate(
+                    f" {found['errors']:.2%} failed",
+                    (found["p999"], y),
+                    xytext=(7, -3),
+                    textcoords="offset points",
+                    fontsize=8,
+                )
     for rule in rules:
         color, mark = _STYLES[rule]
         axes.plot([], [], mark, color=color, ms=7, label=rule)
@@ -158,7 +198,9 @@ def _standing(data: Mapping[str, Any]) -> Any:
     axes.plot([], [], "o", color="#666666", label="p99")
     axes.plot([], [], "o", color="#666666", mfc="white", label="p99.9")
     axes.set(xscale="log", xlabel="latency as the caller sees it, seconds", xlim=(0.015, 6))
-    axes.set_xticks([0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5], ["0.02", "0.05", "0.1", "0.2", "0.5", "1", "2", "5"])
+    axes.set_xticks(
+        [0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5], ["0.02", "0.05", "0.1", "0.2", "0.5", "1", "2", "5"]
+    )
     axes.minorticks_off()
     axes.set_yticks(range(len(names)), list(reversed(names)))
     axes.grid(axis="y", visible=False)
@@ -177,10 +219,19 @@ def _stories(data: Mapping[str, Any]) -> Any:
                 continue
             color, _ = _STYLES[rule]
             moments = [2.0 * index + 1.0 for index in range(len(found["p99"]))]
-            (line,) = axes.plot(moments, [1e3 * p99 for p99 in found["p99"]], color=color, lw=2.0 if rule == "peak_ewma" else 1.2)
+            (line,) = axes.plot(
+                moments,
+                [1e3 * p99 for p99 in found["p99"]],
+                color=color,
+                lw=2.0 if rule == "peak_ewma" else 1.2,
+            )
             lines.setdefault(rule, line)
             axes.axvspan(found["begin"], found["end"], color="#000000", alpha=0.015)
-        failed = sum(data[name]["failed"] for name in data if name.startswith(f"{story}: ") and name[len(story) + 2 :] in _STYLES)
+        failed = sum(
+            data[name]["failed"]
+            for name in data
+            if name.startswith(f"{story}: ") and name[len(story) + 2 :] in _STYLES
+        )
         axes.set_title(f"{story}: {failed} requests failed")
         axes.set_ylim(0, 400)
     for axes in rows[:, 0]:

@@ -1,10 +1,9 @@
 """Prequal's rule, for comparison: B. Wydrowski, R. Kleinberg, S. Rumble, A. Archer, "Load is not what you should balance:
 Introducing Prequal" (NSDI 2024).
-
-Each request sends a few probes to servers at random, and does not wait for them. A probe brings back how many requests are there
-(RIF) and how long one takes at that load; answers are kept for later requests, in a small pool. A server is *hot* if its RIF is above
-a quantile of those seen. Of the cold ones the fastest is chosen; if all are hot, the one with the lowest RIF (hot-cold
-lexicographic rule).
+ Each request sends a few probes to servers at random, and does not wait for them. A probe brings back how many requests
+are there (RIF) and how long one takes at that load; answers are kept for later requests, in a small pool. A server is
+*hot* if its RIF is above a quantile of those seen. Of the cold ones the fastest is chosen; if all are hot, the one with
+the lowest RIF (hot-cold lexicographic rule).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from discoclient.balancing.endpoint import Endpoint
-from discoclient.balancing.picker import HashKey, Picker
+from discoclient.balancing.picker import Picker
 from discoclient.balancing.weights import Candidates
 
 if TYPE_CHECKING:
@@ -28,8 +27,9 @@ __all__ = ["Prequal", "reuse_budget"]
 POOL = 16
 """Answers that are kept for 100 servers or more."""
 POOL_SHARE = 0.16
-"""The same for fewer, as a share of them: that is what 16 are of the 100 in the paper. With half of the servers in every pool all
-clients see the same best one, and run there together; the paper says that what prevents this is that pools are small parts.
+"""The same for fewer, as a share of them: that is what 16 are of the 100 in the paper. With half of the servers in every
+pool all clients see the same best one, and run there together; the paper says that what prevents this is that pools are
+small parts.
 """
 LEAST_POOL = 4
 PROBES = 3.0
@@ -86,7 +86,7 @@ class _Pool:
         """The same, in order."""
         self._is_oldest_next = True
 
-    def pick(self, now: float, tried: Container[str] = (), key: HashKey | None = None) -> Endpoint | None:
+    def pick(self, now: float, tried: Container[str] = ()) -> Endpoint | None:
         if not self._endpoints:
             return None
         endpoint = self._choose(now, tried)

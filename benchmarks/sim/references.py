@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
 from math import exp
 from random import Random
 from typing import TYPE_CHECKING
 
+from discoclient.balancing import picker
 from discoclient.balancing.endpoint import Endpoint
-from discoclient.balancing.picker import HashKey, Picker, TwoChoicesPicker
-from discoclient.balancing.weights import Candidates, WeightClasses
+from discoclient.balancing.picker import Picker
+from discoclient.balancing.weights import Candidates
 from discoclient.model.outcome import Outcome
 
 if TYPE_CHECKING:
     from .world import World
 
-__all__ = ["AlwaysFirst", "LeastLoaded", "Oracle", "PlainEwma"]
+__all__ = ["AlwaysFirst", "LeastLoaded", "Oracle", "PlainEwma", "one_pair"]
 
 
 class PlainEwma:
-    """Two choices by ``latency * (in_flight + 1)`` as ours, without what ours has beside: the average takes a peak as any other
-    latency, it does not decay while idle, and the lower cost always wins. One for each client: it learns.
+    """The textbook's two choices by ``latency * (in_flight + 1)``, without what ours has beside: the average takes a peak
+    as any other latency, it does not decay while idle, the lower cost always wins, and there is no second look. One for
+    each client: it learns.
     """
 
     SECONDS = 10.0
@@ -35,15 +38,15 @@ class PlainEwma:
         self._averages[endpoint] = average * weight + outcome.latency * (1.0 - weight), now
 
     def picker(self, endpoints: Candidates, rng: Random) -> Picker:
-        return TwoChoicesPicker(WeightClasses(endpoints), self._cost, rng)
+        return _Two(endpoints, rng, self._cost)
 
     def _cost(self, endpoint: Endpoint, now: float) -> float:
         return self._averages.get(endpoint, (0.0, now))[0] * (endpoint.in_flight + 1)
 
 
 class LeastLoaded:
-    """The one with fewest requests of our own in flight among *all*, at random among equals: nginx's and Envoy's least connections
-    with a full scan, and *LeastLoaded* in the comparison of Prequal's authors.
+    """The one with fewest requests of our own in flight among *all*, at random among equals: nginx's and Envoy's least
+    connections with a full scan, and *LeastLoaded* in the comparison of Prequal's authors.
     """
 
     def picker(self, endpoints: Candidates, rng: Random) -> Picker:
@@ -51,7 +54,9 @@ class LeastLoaded:
 
 
 class Oracle:
-    """Knows how much every server has to do, from all clients, and how fast it is. Nobody can; it shows what is left to gain."""
+    """Knows how much every server has to do, from all clients, and how fast it is. Nobody can; it shows what is left to
+    gain.
+    """
 
     def __init__(self, world: World) -> None:
         self._servers = world.servers
@@ -73,6 +78,37 @@ class AlwaysFirst:
         return _Scan(endpoints[:1], rng, lambda endpoint: 0.0)
 
 
+@contextmanager
+def one_pair() -> Iterator[None]:
+    """Our picker of two choices without its second look (`discoclient.balancing.picker.PAIRS`): the textbook's, for which
+    there is theory.
+    """
+    usual = picker.PAIRS
+    picker.PAIRS = 1
+    try:
+        yield
+    finally:
+        picker.PAIRS = usual
+
+
+class _Two:
+    """Two at random, and the lower cost wins."""
+
+    def __init__(
+        self, endpoints: Sequence[Endpoint], rng: Random, cost: Callable[[Endpoint, float], float]
+    ) -> None:
+        self._endpoints = endpoints
+        self._rng = rng
+        self._cost = cost
+
+    def pick(self, now: float, tried: Container[str] = ()) -> Endpoint | None:
+        left = [each for each in self._endpoints if each.id not in tried] if tried else self._endpoints
+        able = [each for each in left if not each.is_ejected(now)] or left
+        if not able:
+            return None
+        return min(self._rng.sample(able, min(2, len(able))), key=lambda endpoint: self._cost(endpoint, now))
+
+
 class _Scan:
     def __init__(
         self, endpoints: tuple[Endpoint, ...], rng: Random, cost: Callable[[Endpoint], float]
@@ -81,7 +117,7 @@ class _Scan:
         self._rng = rng
         self._cost = cost
 
-    def pick(self, now: float, tried: Container[str] = (), key: HashKey | None = None) -> Endpoint | None:
+    def pick(self, now: float, tried: Container[str] = ()) -> Endpoint | None:
         left = [each for each in self._endpoints if each.id not in tried] if tried else self._endpoints
         able = [each for each in left if not each.is_ejected(now)] or left
         if not able:

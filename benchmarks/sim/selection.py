@@ -1,8 +1,9 @@
-"""Replica selection under uneven load: the experiment of Prequal's authors (NSDI 2024, sections 5.1 and 5.2), with our rules in it.
-
-Neighbours leave a server two and a half times the workers that it is promised, or just these, or hobble it (`antagonists`). Load is a share of what is
-promised, as in the paper: from 100 % on, an even spread overloads the servers that have no more than that. The rules stand alone:
-nothing is retried or ejected, and a request is given up after five seconds; the last row is the package with all its defaults.
+"""Replica selection under uneven load: the experiment of Prequal's authors (NSDI 2024, sections 5.1 and 5.2), with our
+rules in it.
+ Neighbours leave a server two and a half times the workers that it is promised, or just these, or hobble it
+(`antagonists`). Load is a share of what is promised, as in the paper: from 100 % on, an even spread overloads the servers
+that have no more than that. The rules stand alone: nothing is retried or ejected, and a request is given up after five
+seconds; the last row is the package with all its defaults.
 """
 
 from __future__ import annotations
@@ -45,8 +46,9 @@ SHAPES: Mapping[str, Shape] = {
     "sparse": Shape(50, 80, 2, 17.0),
     "narrow": Shape(10, 3, 2, 45.0),
 }
-"""*wide*: what a client sends to a server comes to one to two requests a second, as in the paper. *sparse*: one in two to four seconds,
-to small servers: a client alone knows next to nothing. *narrow*: a few clients, some ten a second, which is more usual for us.
+"""*wide*: what a client sends to a server comes to one to two requests a second, as in the paper. *sparse*: one in two to
+four seconds, to small servers: a client alone knows next to nothing. *narrow*: a few clients, some ten a second, which is
+more usual for us.
 """
 QUICK_SHAPES: Mapping[str, Shape] = {
     "wide": Shape(12, 20, 4, 8.0),
@@ -148,7 +150,7 @@ def _checks(loads: Sequence[float], found: Mapping[str, Sequence[Summary]]) -> l
 
     order = ("Prequal", "least loaded of all", "round_robin")
     flat = p99("Prequal", middle) / p99("Prequal", first)
-    checks = [
+    return [
         Check(
             "70 %: p99 of Prequal < least loaded < round robin (figure 7)",
             "281, 1804, > 5 s",
@@ -186,4 +188,3 @@ def _checks(loads: Sequence[float], found: Mapping[str, Sequence[Summary]]) -> l
             ),
         ),
     ]
-    return checks

@@ -58,9 +58,8 @@ class _Job:
 
 class Server:
     """First come, first served, by ``workers`` that each do ``speed`` seconds of work in a second.
-
-    ``notices``: whether it drops a request whose caller has left, as a server that is cancelled does; otherwise it does the work
-    for nobody, as most do.
+     ``notices``: whether it drops a request whose caller has left, as a server that is cancelled does; otherwise it does the
+    work for nobody, as most do.
     """
 
     def __init__(
@@ -125,7 +124,9 @@ class Server:
             self._fill()
 
     def change(self, *, workers: int | None = None, speed: float | None = None) -> None:
-        """An antagonist comes or goes. What runs goes on at the new speed; workers that are taken away finish what they have."""
+        """An antagonist comes or goes. What runs goes on at the new speed; workers that are taken away finish what they
+        have.
+        """
         now = self._loop.now
         if workers is not None:
             self.workers = workers

@@ -1,7 +1,7 @@
-"""Where the default stands: what a caller sees of a fleet in trouble, with ``peak_ewma``, retries and ejection as they are shipped.
-
-An instance does a hundred requests a second (four workers, 40 ms each on average, lognormal). Load is 60 % of what the fleet can do
-with what is wrong in it. What is wrong begins after some seconds, and all requests from then on count.
+"""Where the default stands: what a caller sees of a fleet in trouble, with ``peak_ewma``, retries and ejection as they
+are shipped.
+ An instance does a hundred requests a second (four workers, 40 ms each on average, lognormal). Load is 60 % of what the
+fleet can do with what is wrong in it. What is wrong begins after some seconds, and all requests from then on count.
 """
 
 from __future__ import annotations
@@ -101,15 +101,18 @@ def run(plan: Plan) -> Report:
             "Where the default stands: a caller's view",
             ("", "p50, ms", "p99, ms", "p99.9, ms", "failed", "attempts", "the bad ones got"),
             scenarios,
-            [
-                "*failed*: of all requests, and each counts for 3 s at least. *attempts*: for each request. *the bad ones got*: of the "
-                "fair share of one instance, in the order of the faults."
-            ],
+            [_ABOUT],
         )
     ]
     for fault in ("well", "slow", "hung"):
         tables.append(_sizes(fault, plan, data))
     return Report("standing", tables, data)
+
+
+_ABOUT = (
+    "*failed*: of all requests, and each counts for 3 s at least. *attempts*: for each request. *the bad ones got*: of "
+    "the fair share of one instance, in the order of the faults."
+)
 
 
 def stand(rule: str, scenario: Scenario, seconds: float, seed: str) -> Result:

@@ -1,8 +1,8 @@
-"""The four deployment stories, over every balancer: what callers see while clients deploy, servers deploy, a service shrinks, or grows.
-
-Instances that leave drain as `disco run` has them do: they say so in the registry, go on serving, and stop when they have been quiet
-for a while. Newcomers are cold: half as fast in the beginning. One request in five is not idempotent. The controls are the same
-deploy without care: processes that are ended without a word, and callers that try nothing again.
+"""The four deployment stories, over every balancer: what callers see while clients deploy, servers deploy, a service
+shrinks, or grows.
+ Instances that leave drain as `disco run` has them do: they say so in the registry, go on serving, and stop when they
+have been quiet for a while. Newcomers are cold: half as fast in the beginning. One request in five is not idempotent. The
+controls are the same deploy without care: processes that are ended without a word, and callers that try nothing again.
 """
 
 from __future__ import annotations
@@ -109,18 +109,35 @@ def run(plan: Plan) -> Report:
             )
     table = Table(
         "Deployments: what callers see",
-        ("", "failed", "p99 meanwhile, ms", "p99 otherwise, ms", "p99.9 meanwhile, ms", "most at one", "attempts"),
+        (
+            "",
+            "failed",
+            "p99 meanwhile, ms",
+            "p99 otherwise, ms",
+            "p99.9 meanwhile, ms",
+            "most at one",
+            "attempts",
+        ),
         rows,
-        [
-            f"*most at one*: the most that one instance got in {WINDOW:g} s meanwhile, in multiples of the mean of all that were ready: "
-            "a balancer that keeps to its shares exactly comes to 1 while nobody is new. The rows that say so are controls."
-        ],
+        [_ABOUT],
     )
     return Report("stories", [table], data)
 
 
+_ABOUT = (
+    f"*most at one*: the most that one instance got in {WINDOW:g} s meanwhile, in multiples of the mean of all that were "
+    "ready; while some are new the others get more by intent (slow start). What is named beside a balancer is a control."
+)
+
+
 def tell(
-    story: Story, balancer: str, seed: str, *, drains: bool = True, retries: int | None = None, slow_start: bool = True
+    story: Story,
+    balancer: str,
+    seed: str,
+    *,
+    drains: bool = True,
+    retries: int | None = None,
+    slow_start: bool = True,
 ) -> tuple[Result, Mapping[str, tuple[float, float]]]:
     """The run, and from when to when each instance was ready."""
     ready: dict[str, tuple[float, float]] = {}

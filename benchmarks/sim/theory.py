@@ -1,22 +1,21 @@
 """What is known: the results that the simulator must reproduce before it is believed.
-
-One choice: the loads of n bins are Poisson(1) as good as independently, so the longest is known by its distribution; its mean is
-``inverse_gamma(n) - 3/2 + o(1)`` (G. Gonnet, "Expected length of the longest probe sequence in hash code searching", 1981), which
-grows as ``ln n / ln ln n``.
-
-Two choices: the share of the bins with i balls or more follows ``ds_i/dt = s_(i-1)^2 - s_i^2`` as balls come at rate n for one unit of
-time (M. Mitzenmacher, "Studying balanced allocations with differential equations", 1999). The maximum grows as ``ln ln n / ln 2 +
-O(1)`` (Y. Azar, A. Broder, A. Karlin, E. Upfal, "Balanced allocations", 1999).
-
-Queues with Poisson arrivals and exponential service at load rho: a request takes ``1 / (1 - rho)`` mean services with one choice
-(M/M/1), and ``sum over i of rho^(2^i - 2)`` with two (the supermarket model: N. Vvedenskaya, R. Dobrushin, F. Karpelevich, 1996; M.
-Mitzenmacher, "The power of two choices in randomized load balancing", 2001), both for infinitely many servers.
+ One choice: the loads of n bins are Poisson(1) as good as independently, so the longest is known by its distribution; its
+mean is ``inverse_gamma(n) - 3/2 + o(1)`` (G. Gonnet, "Expected length of the longest probe sequence in hash code
+searching", 1981), which grows as ``ln n / ln ln n``.
+ d choices: the share of the bins with i balls or more follows ``ds_i/dt = s_(i-1)^d - s_i^d`` as balls come at rate n for
+one unit of time (M. Mitzenmacher, "Studying balanced allocations with differential equations", 1999). The maximum grows
+as ``ln ln n / ln d + O(1)`` (Y. Azar, A. Broder, A. Karlin, E. Upfal, "Balanced allocations", 1999).
+ Queues with Poisson arrivals and exponential service at load rho: a request takes ``1 / (1 - rho)`` mean services with
+one choice (M/M/1), and ``sum over i of rho^((d^i - d) / (d - 1))`` with d (the supermarket model: N. Vvedenskaya, R.
+Dobrushin, F. Karpelevich, 1996; M. Mitzenmacher, "The power of two choices in randomized load balancing", 2001), both for
+infinitely many servers.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 __all__ = [
     "erlang_c_time",
@@ -24,8 +23,8 @@ __all__ = [
     "growth",
     "one_choice_tail",
     "queue_time",
+    "several_choices_tail",
     "spread_of_maximum",
-    "two_choices_tail",
 ]
 
 DEPTH = 24
@@ -43,11 +42,11 @@ def one_choice_tail() -> list[float]:
     return [max(share, math.exp(-1.0) / math.factorial(index)) for index, share in enumerate(tail)]
 
 
-def two_choices_tail() -> list[float]:
-    """The same with two choices: the differential equations, by Runge and Kutta."""
+def several_choices_tail(choices: int) -> list[float]:
+    """The same with two choices or more: the differential equations, by Runge and Kutta."""
 
     def slope(shares: Sequence[float]) -> list[float]:
-        return [0.0] + [before**2 - here**2 for before, here in zip(shares, shares[1:])]
+        return [0.0] + [before**choices - here**choices for before, here in pairwise(shares)]
 
     def moved(shares: Sequence[float], by: Sequence[float], step: float) -> list[float]:
         return [share + step * change for share, change in zip(shares, by)]
@@ -94,7 +93,7 @@ def queue_time(load: float, choices: int) -> float:
     """Mean services that a request takes, waiting included."""
     if choices == 1:
         return 1.0 / (1.0 - load)
-    return sum(load ** (2.0**index - 2.0) for index in range(1, 30))
+    return math.fsum(load ** ((float(choices) ** index - choices) / (choices - 1)) for index in range(1, 30))
 
 
 def erlang_c_time(load: float, workers: int) -> float:

@@ -30,7 +30,9 @@ def bimodal(mean: float, *, slow: float = 10.0, share: float = 0.1) -> Work:
 
 
 def truncated_normal(mean: float) -> Work:
-    """A normal distribution whose deviation is its mean, cut off at 0 (Prequal's testbed), scaled so that *mean* is what it has."""
+    """A normal distribution whose deviation is its mean, cut off at 0 (Prequal's testbed), scaled so that *mean* is what
+    it has.
+    """
     # The mean of N(1, 1) given that it is positive: 1 + pdf(-1) / cdf(1).
     pdf, cdf = math.exp(-0.5) / math.sqrt(2 * math.pi), 0.5 * (1 + math.erf(math.sqrt(0.5)))
     scale = mean / (1 + pdf / cdf)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple, TypeAlias
 
@@ -20,7 +20,7 @@ from .clients import Client, Request
 from .loop import Loop
 from .registry import Registry
 from .servers import Server
-from .work import Work, exponential
+from .work import Work
 
 __all__ = ["Maker", "Result", "Sample", "Setup", "World", "simulate"]
 
@@ -31,11 +31,11 @@ Maker: TypeAlias = "Callable[[World, Random], Balancer]"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
     """What is simulated. Seconds.
-
-    ``rate``: requests a second, of all clients together; ``seconds``: for how long. ``script``: what happens meanwhile.
-    ``timeout``: of an attempt; ``deadline``: of a call, from its begin. ``trip``: there and back. ``news``: how long a change of the
-    registry takes to a client. ``unsafe``: the share of requests that are not idempotent. ``keys``: how many different ``hash_key``.
-    ``notices``: whether servers drop what nobody waits for. ``subset``: how many servers a client uses; all, if ``None``.
+     ``rate``: requests a second, of all clients together; ``seconds``: for how long. ``script``: what happens meanwhile.
+    ``timeout``: of an attempt; ``deadline``: of a call, from its begin. ``trip``: there and back. ``news``: how long a change
+    of the registry takes to a client. ``unsafe``: the share of requests that are not idempotent. ``keys``: how many different
+    ``hash_key``. ``notices``: whether servers drop what nobody waits for. ``subset``: how many servers a client uses; all, if
+    ``None``.
     """
 
     seed: str
@@ -44,10 +44,10 @@ class Setup:
     clients: int
     rate: float
     seconds: float
-    work: Work = exponential(0.04)
+    work: Work
     workers: int = 4
     script: Callable[[World], None] = lambda world: None
-    policies: Policies = Policies()
+    policies: Policies = field(default_factory=Policies)
     slow_start: SlowStartPolicy = SlowStartPolicy()
     retries: int | None = None
     timeout: float = 1.0

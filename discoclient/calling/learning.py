@@ -8,7 +8,7 @@ from random import Random
 from ..balancing.accrual import Verdict
 from ..balancing.endpoint import Endpoint
 from ..model.events import EjectionSkipped, Event, InstanceEjected, InstanceUnejected
-from ..model.outcome import Outcome, OutcomeKind
+from ..model.outcome import UNAVAILABLE, Outcome, OutcomeKind
 from ..model.policy import OutlierPolicy
 from .ledger import Ledger, may_eject_more
 from .steps import Send
@@ -25,7 +25,13 @@ def learn(
     kind = outcome.kind
     if kind is OutcomeKind.LOCAL or kind is OutcomeKind.STALE:  # which say nothing about the endpoint
         return
-    endpoint = send.ticket.endpoint
+    ticket = send.ticket
+    endpoint = ticket.endpoint
+    if kind is OutcomeKind.RESPONSE and not ticket.is_probe and not ledger.is_curious:
+        if outcome.status not in UNAVAILABLE:
+            window = ledger.policies.outlier.success_window
+            endpoint.learn_success(ticket, outcome.latency, now, is_warm=outcome.is_warm, window=window)
+            return
 
     def veto(endpoint: Endpoint) -> str | None:
         return _veto(endpoint, send.view.endpoints.values(), ledger.policies.outlier, now)

@@ -51,6 +51,8 @@ class Ledger:
         self._lock = RLock()
         self._counts: Counter[str] = Counter()
         self.is_panic = False
+        self.is_curious = self.is_guarded or self.latencies is not None
+        """Whether a good answer is of interest beyond its endpoint."""
         self._looked_at = 0.0
 
     def record(self, now: float) -> None:
@@ -75,8 +77,9 @@ class Ledger:
     def admit(self, endpoints: Mapping[str, Endpoint], now: float, rng: Random) -> RequestThrottled | None:
         """Whether a new call may begin; if not, why."""
         if self._recovery is not None:
+            # On probation is not usable yet: counting it in and out would make the number flap.
             usable = sum(
-                endpoint.rank is Rank.FIRST and not endpoint.is_ejected(now)
+                endpoint.rank is Rank.FIRST and not endpoint.accrual.ejections
                 for endpoint in endpoints.values()
             )
             probability = self._recovery.admit(usable, now, rng)
@@ -106,6 +109,7 @@ class Ledger:
             if self.is_panic and not may_eject_more(ejected, len(able), self.policies.outlier):
                 return None
             self.is_panic = is_capped
+            self.is_curious = is_capped or self.is_guarded or self.latencies is not None
         return PanicChanged(self.service, is_capped, ejected, len(able))
 
 

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.util import find_spec
 
+from .signals import until_begun
+
 __all__ = ["main"]
+
+_UNTIL_STOPPED = ("dev", "register", "watch")
+"""The commands for which Ctrl-C and SIGTERM are the way to end, and no failure."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``disco`` with *argv* (default: this process's arguments), and return its exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    with until_begun() if _command(arguments) in _UNTIL_STOPPED else nullcontext():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
     missing = [name for name in ("typer", "rich") if find_spec(name) is None]
     if missing:
         print(
@@ -21,6 +33,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from .app import run
 
-        return run(sys.argv[1:] if argv is None else argv)
+        return run(arguments)
     except KeyboardInterrupt:
         return 130  # as shells say it: 128 and the signal's number
+
+
+def _command(arguments: Sequence[str]) -> str | None:
+    """The command in *arguments*, before anybody has parsed them."""
+    words = iter(arguments)
+    for word in words:
+        if word == "--registry":
+            next(words, None)
+        elif not word.startswith("-"):
+            return word
+    return None

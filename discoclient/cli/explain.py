@@ -130,13 +130,11 @@ def _show(explanation: Explanation) -> None:
     age = "never proved" if explanation.age is None else f"read {duration_text(explanation.age)} ago"
     doubt = ", perhaps old" if explanation.is_suspect else ""
     panic = ", in panic: most look bad, and none is left alone for it" if explanation.is_panic else ""
-    emit(
-        (
-            f"{count(len(explanation.candidates), 'instance')} at revision {explanation.revision}, {age} "
-            f"({explanation.phase}{doubt}), by {explanation.balancer}{panic}",
-            "dim",
-        )
+    line = (
+        f"{count(len(explanation.candidates), 'instance')} at revision {explanation.revision}, {age} "
+        f"({explanation.phase}{doubt}), by {explanation.balancer}{panic}"
     )
+    emit((line, "dim"))
     told = [f"{name.replace('_', ' ')} {number}" for name, number in explanation.counts.items() if number]
     if told:
         emit((", ".join(told), "dim"))

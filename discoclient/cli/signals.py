@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from types import FrameType, TracebackType
 
-__all__ = ["until_stopped"]
+__all__ = ["until_begun", "until_stopped"]
 
 
 class _Stopped(KeyboardInterrupt):
@@ -24,9 +26,7 @@ class until_stopped:
         self._is_armed = True
 
     def __enter__(self) -> None:
-        self._numbers = {signal.SIGINT, signal.SIGTERM}
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # it is under nohup
-            self._numbers.add(signal.SIGHUP)
+        self._numbers = _numbers()
         for number in self._numbers:
             signal.signal(number, self._stop)
 
@@ -44,3 +44,31 @@ class until_stopped:
         if self._is_armed:
             self._is_armed = False
             raise _Stopped
+
+
+class until_begun:
+    """SIGINT, SIGTERM and SIGHUP end the process within the block, as done and without a word: exit code 0.
+
+    For a command that they are meant to end, while it is still being loaded: until its own `until_stopped`, which takes over.
+    Nothing has begun by then that would have to be ended. Does nothing in another thread than the main one.
+    """
+
+    def __enter__(self) -> None:
+        is_main = threading.current_thread() is threading.main_thread()
+        self._before = {number: signal.signal(number, _end) for number in _numbers()} if is_main else {}
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, before in self._before.items():
+            if signal.getsignal(number) is _end:
+                signal.signal(number, before or signal.SIG_DFL)
+
+
+def _numbers() -> set[signal.Signals]:
+    is_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return {signal.SIGINT, signal.SIGTERM} | (set() if is_nohup else {signal.SIGHUP})
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    os._exit(0)  # an exception would have to get through imports, and through whatever swallows it there

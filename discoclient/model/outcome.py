@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-__all__ = ["Outcome", "OutcomeKind"]
+__all__ = ["UNAVAILABLE", "Outcome", "OutcomeKind"]
 
 UNAVAILABLE = frozenset({502, 503, 504})
 """Statuses by which a server, or a gateway before it, says that it can't serve (RFC 9110, 15.6.3 to 15.6.5)."""

@@ -22,7 +22,7 @@ SHOWN = 100
 
 def key_text(key: str) -> str:
     """*key* as a line of a log takes it: in quotes, in ASCII, and if it is long its beginning and its length."""
-    return ascii(key) if len(key) <= LONGEST else f"{ascii(key[:SHOWN])}... ({len(key)} characters)"
+    return ascii(key) if len(key) <= LONGEST else f"{key[:SHOWN]!a}... ({len(key)} characters)"
 
 
 class Records(Generic[T]):

@@ -33,7 +33,7 @@ _OURS = b"x-disco-"
 class Attempts(Generic[W]):
     """What has happened to one request so far."""
 
-    __slots__ = ("_earlier", "_headers", "_last", "_result", "call", "request", "route")
+    __slots__ = ("_earlier", "_last", "_result", "call", "request", "route")
 
     def __init__(self, route: Route[W], request: httpx.Request, call: Call) -> None:
         self.route = route
@@ -42,24 +42,24 @@ class Attempts(Generic[W]):
         host = route.settings.host_header
         if host is not None:
             request.headers["Host"] = host
-        # What came in from outside is not ours, and nobody is to take it for that.
-        self._headers = [
-            pair for pair in request.headers.raw if pair[0][0] not in b"xX" or pair[0][:8].lower() != _OURS
-        ]
         self._last: Send | None = None
         self._result: Result | None = None
         self._earlier: list[str] | None = None
 
     def headers(self, send: Send) -> list[tuple[bytes, bytes]]:
-        """The request's own, and what is said to this instance."""
-        headers = self._headers
+        """The request's own, and what is said to this instance. What came in from outside as ours is not passed on."""
+        headers = [
+            pair
+            for pair in self.request.headers.raw
+            if pair[0][0] not in b"xX" or pair[0][:8].lower() != _OURS
+        ]
         if send.headers:
             said = {
                 name.lower().encode(): (name.encode(), value.encode()) for name, value in send.headers.items()
             }
             headers = [pair for pair in headers if pair[0].lower() not in said]
             headers += said.values()
-        headers = [*headers, (b"X-Disco-Expect", send.endpoint.expectation)]
+        headers.append((b"X-Disco-Expect", send.ticket.endpoint.expectation))
         if send.number > 1:
             headers.append((b"X-Disco-Attempt", b"%d" % send.number))
         if self.call.deadline is not None:

@@ -14,6 +14,7 @@ from tests.cli.conftest import Disco, StartDisco
 from tests.dev.kv import is_alive
 from tests.support.eventually import eventually
 from tests.support.ports import free_port
+from tests.support.processes import Processes
 
 SLOW = 30.0
 """Seconds that a busy machine may take for what takes it a moment."""
@@ -71,6 +72,47 @@ def test_a_ctrl_c_while_it_starts_leaves_nothing_either(start_disco: StartDisco,
     assert running.wait(timeout=SLOW) == 0
     assert running.errors == ""
     assert list(folder.iterdir()) == []
+
+
+LOADING = """
+import os, sys
+from discoclient.cli import main
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), int(sys.argv[2]))
+
+sys.meta_path.insert(0, Finder())
+sys.exit(main(sys.argv[3:]))
+"""
+"""``disco``, with a signal at the moment when it looks for a certain module."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("module", ["typer", "discoclient.cli.dev", "discoclient.dev"])
+def test_a_signal_while_it_is_still_being_loaded_is_an_end_as_good_as_any(
+    processes: Processes, folder: Path, module: str, number: signal.Signals
+) -> None:
+    words = ["--registry", "etcd://127.0.0.1:1", "dev", "--nodes", "1"]
+    running = processes.code(LOADING, module, str(int(number)), *words, env={"TMPDIR": str(folder)})
+    assert running.wait(timeout=SLOW) == 0
+    assert (running.output, running.errors) == ("", "")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_command_that_ends_by_itself_is_interrupted_as_commands_are(processes: Processes) -> None:
+    """The negative control of the test above."""
+    running = processes.code(LOADING, "typer", str(int(signal.SIGINT)), "ls")
+    assert running.wait(timeout=SLOW) == 130
+    running = processes.code(LOADING, "typer", str(int(signal.SIGTERM)), "ls")
+    assert running.wait(timeout=SLOW) == -signal.SIGTERM
+
+
+def test_wrong_usage_leaves_the_signals_as_they_were(disco: Disco) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert disco("dev", "--nodes", "0").code == 2
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_cluster_without_members_is_over(start_disco: StartDisco, folder: Path) -> None:

@@ -9,17 +9,22 @@ import httpx
 import pytest
 
 from discoclient import DiscoClient, RetryPolicy
+from discoclient.model.events import AttemptEnded, BudgetExhausted
 from tests.client.balancers import BySlot
 from tests.client.fleet import Fleet
+from tests.client.scenes import Events
 from tests.client.shells import Shell, in_every_shell
 from tests.support.servers import (
     Behaviour,
+    Exchange,
     HttpServer,
     answer,
     blackhole,
     break_off,
+    break_off_head,
     close_unanswered,
     echo,
+    in_turn,
     never,
     refused_port,
     reset_unanswered,
@@ -290,3 +295,180 @@ async def test_an_instance_that_dies_costs_no_idempotent_request(shell: Shell, f
         done = await shell.together(*[lambda: load(client)] * 6, kill)
     assert done == [60] * 6 + [0]
     assert fleet.in_flight() == 0
+
+
+# ---- a connection that was used before, and is closed before the first byte of the answer
+
+CLOSED = pytest.mark.parametrize("failure", [close_unanswered(), reset_unanswered()], ids=["closed", "reset"])
+
+
+def used(fleet: Fleet, *then: Behaviour) -> HttpServer:
+    """A server that answers one request, and does something else with each one after it. `BySlot` asks it first."""
+    return fleet.add(in_turn(answer(), *then), slot="0", http_keepalive=600)
+
+
+@CLOSED
+@in_every_shell
+async def test_a_used_connection_that_is_closed_is_replaced_by_a_new_one_to_the_same_instance(
+    shell: Shell, fleet: Fleet, failure: Behaviour
+) -> None:
+    server, other = used(fleet, failure, answer(b"ok")), fleet.add(slot="1")
+    events = Events()
+    async with shell.client(balancer=BySlot(), hooks=[events]) as client:
+        await client.get()
+        response = await client.get()
+    assert response.content == b"ok"
+    assert response.extensions["disco"].attempts == 2
+    assert [seen.connection for seen in server.seen] == [1, 1, 2]
+    assert server.seen[-1].headers["x-disco-attempt"] == "2"
+    assert other.requests == 0
+    assert [event.retry for event in events.of(AttemptEnded)] == [None, "stale", None]
+    assert fleet.in_flight() == 0
+
+
+@pytest.mark.parametrize("method", IDEMPOTENT)
+@in_every_shell
+async def test_a_used_connection_is_replaced_for_every_idempotent_method(
+    shell: Shell, fleet: Fleet, method: str
+) -> None:
+    server = used(fleet, close_unanswered(), answer())
+    async with shell.client(balancer=BySlot()) as client:
+        await client.get()
+        assert (await client.request(method)).status_code == 200
+    assert server.requests == 3
+
+
+@CLOSED
+@in_every_shell
+async def test_a_used_connection_is_replaced_for_no_other_method_and_no_body_that_is_gone(
+    shell: Shell, fleet: Fleet, failure: Behaviour
+) -> None:
+    other = fleet.add(slot="1")
+    async with shell.client(balancer=BySlot()) as client:
+        for number, method in enumerate([*OTHER, "PUT"], start=1):
+            server = fleet.add(
+                in_turn(answer(), failure, answer()), slot=f"0-{10 - number}", http_keepalive=600
+            )
+            await client.get()
+            body = shell.body([b"x"]) if method == "PUT" else b"x"
+            with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)):
+                await client.request(method, content=body)
+            assert server.requests == 2
+    assert other.requests == 0
+    assert fleet.in_flight() == 0
+
+
+@CLOSED
+@in_every_shell
+async def test_a_used_connection_that_is_closed_is_not_held_against_the_instance(
+    shell: Shell, fleet: Fleet, failure: Behaviour
+) -> None:
+    server, other = fleet.add(slot="0", http_keepalive=600), fleet.add(slot="1")
+    async with shell.client(balancer=BySlot()) as client:
+        for _ in range(10):
+            server.behaviour = in_turn(answer(), failure, answer())
+            await client.get()
+            assert await client.port() == server.port
+    assert fleet.endpoint(server).failures == 0
+    assert not fleet.endpoint(server).is_ejected(time.monotonic())
+    assert other.requests == 0
+
+
+@in_every_shell
+async def test_the_new_connection_is_new_even_if_others_are_idle(shell: Shell, fleet: Fleet) -> None:
+    async def behave(exchange: Exchange) -> None:
+        await (close_unanswered() if is_closing and exchange.seen.connection <= 4 else answer(delay=0.02))(
+            exchange
+        )
+
+    is_closing: list[bool] = []
+    server = fleet.add(behave, http_keepalive=600)
+    async with shell.client() as client:
+        await shell.together(*[client.get] * 4)
+        opened = server.accepted
+        is_closing.append(True)
+        response = await client.get()
+    assert response.extensions["disco"].attempts == 2
+    assert server.seen[-2].connection <= opened
+    assert server.seen[-1].connection == opened + 1
+
+
+@in_every_shell
+async def test_a_new_connection_that_is_closed_too_is_no_answer(shell: Shell, fleet: Fleet) -> None:
+    server, other = used(fleet, close_unanswered()), fleet.add(slot="1")
+    async with shell.client(balancer=BySlot()) as client:
+        await client.get()
+        with pytest.raises(httpx.RemoteProtocolError) as caught:
+            await client.get()
+        assert (server.requests, other.requests) == (3, 0)
+        assert [note.split(":")[0] for note in caught.value.__notes__] == [
+            "attempt 1 at 127.0.0.1",
+            "attempt 2 at 127.0.0.1",
+        ]
+        assert fleet.endpoint(server).failures == 1
+    async with shell.client(balancer=BySlot(), retry=RetryPolicy(max_attempts_sent=3)) as client:
+        server.behaviour = in_turn(answer(), close_unanswered())
+        await client.get()
+        assert await client.port() == other.port
+    assert (server.requests, other.requests) == (6, 1)
+
+
+@in_every_shell
+async def test_if_nobody_listens_any_more_the_request_goes_elsewhere(shell: Shell, fleet: Fleet) -> None:
+    async def die(exchange: Exchange) -> None:
+        await exchange.server.kill()
+
+    server, other = used(fleet, die), fleet.add(slot="1")
+    async with shell.client(balancer=BySlot()) as client:
+        await client.get()
+        response = await client.get()
+    assert response.extensions["disco"].instance == fleet.instance(other)
+    assert response.extensions["disco"].attempts == 3
+    assert (server.requests, other.requests) == (2, 1)
+
+
+@in_every_shell
+async def test_once_an_answer_has_begun_a_used_connection_is_no_excuse(shell: Shell, fleet: Fleet) -> None:
+    server, other = used(fleet, break_off_head(), answer()), fleet.add(slot="1")
+    async with shell.client(balancer=BySlot()) as client:
+        await client.get()
+        assert await client.port() == other.port
+    assert (server.requests, other.requests) == (2, 1)
+    assert fleet.endpoint(server).failures == 1
+
+
+@in_every_shell
+async def test_silence_on_a_used_connection_is_no_answer(shell: Shell, fleet: Fleet) -> None:
+    server, other = used(fleet, never()), fleet.add(slot="1")
+    async with shell.client(balancer=BySlot(), timeout=httpx.Timeout(20, read=0.2)) as client:
+        await client.get(timeout=20)
+        other.behaviour = answer(b"ok")
+        assert (await client.get()).content == b"ok"
+    assert (server.requests, other.requests) == (2, 1)
+    assert fleet.endpoint(server).failures == 1
+
+
+@in_every_shell
+async def test_a_new_connection_in_place_of_a_used_one_counts_against_the_budget(
+    shell: Shell, fleet: Fleet
+) -> None:
+    server, events = used(fleet, close_unanswered(), answer()), Events()
+    policy = RetryPolicy(budget=0.0, budget_reserve=0.0)
+    async with shell.client(balancer=BySlot(), retry=policy, hooks=[events]) as client:
+        await client.get()
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.get()
+    assert server.requests == 2
+    assert events.of(BudgetExhausted) == [BudgetExhausted("experiment", "stale")]
+    assert fleet.in_flight() == 0
+
+
+@in_every_shell
+async def test_the_slot_of_a_used_connection_is_free_for_the_new_one(shell: Shell, fleet: Fleet) -> None:
+    server = used(fleet, close_unanswered(), answer(b"ok"))
+    limits, timeout = httpx.Limits(max_connections=1), httpx.Timeout(20, pool=0.5)
+    async with shell.client(balancer=BySlot(), limits=limits, timeout=timeout) as client:
+        await client.get()
+        assert (await client.get()).content == b"ok"
+        assert (await client.get()).content == b"ok"
+    assert server.accepted == 2

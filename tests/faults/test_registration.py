@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,10 +14,13 @@ import pytest
 from discoclient import Registration, RegistryUnavailable, register
 from discoclient.control.hub import Hub
 from discoclient.dev import EtcdCluster, EtcdFailed, EtcdRefused
+from discoclient.serving import registrar
 from tests.conftest import ELECTION, HEARTBEAT
 from tests.faults.controls import without_own_key_watch, without_repair_limit
+from tests.faults.harness import Unshuffled, url_first
 from tests.faults.raw import Raw, RawKey
 from tests.support.eventually import eventually
+from tests.support.processes import Processes
 
 
 @pytest.fixture
@@ -198,3 +202,74 @@ def test_etcd_refuses_writes_when_it_is_full(full_etcd: EtcdCluster) -> None:
     fill(raw)
     with pytest.raises((EtcdRefused, EtcdFailed), match="space exceeded"):
         raw.grant(60)
+
+
+# ---- who leaves while there is no leader
+
+
+def test_who_leaves_while_the_leader_is_frozen_is_not_left_behind_as_ready(
+    healed: EtcdCluster, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The frozen one is asked first, and takes all the time that one member may take."""
+    leader = healed.leader()
+    url = url_first(healed, f"{healed.registry_url}/t/{uuid.uuid4().hex}", leader)
+    hub.rng = Unshuffled()
+    raw = Raw(healed, url)
+
+    def assert_told(who: Registration) -> None:
+        found = raw.instance("experiment", who.instance.id)
+        assert found is None or json.loads(found.value)["state"] == "draining", "callers still come"
+
+    registration, control = (
+        register("experiment", 9, host="127.0.0.1", ttl=60, quiet=0, registry=url) for _ in range(2)
+    )
+    leader.pause()
+    with monkeypatch.context() as patched:
+        # As long as one member may take, less what the test can do without.
+        patched.setattr(registrar, "GOODBYE_TIMEOUT", 1.0)
+        patched.setattr(registrar, "LEAVE_TIMEOUT", 0.5)
+        control.close()
+    with pytest.raises(AssertionError, match="callers still come"):
+        assert_told(control)
+    registration.close()
+    assert_told(registration)
+
+
+# ---- an interpreter that exits
+
+REGISTERING = """
+import atexit, contextlib, sys, threading, time
+from discoclient import register
+from discoclient.control import hub
+from discoclient.serving import registration
+
+if sys.argv[1:] == ["without-silence"]:
+    registration._silence_at_exit = contextlib.nullcontext
+# Another hook runs after ours, and takes its time: long enough for a few of them.
+atexit.unregister(hub._close_at_exit)
+atexit.register(time.sleep, 0.3)
+atexit.register(hub._close_at_exit)
+begun = [threading.Event() for _ in range(3)]
+
+
+def go_on(event):
+    while True:
+        register("web", 9, registry="memory://x", quiet=0).close()
+        event.set()
+
+
+for event in begun:
+    threading.Thread(target=go_on, args=[event], daemon=True).start()
+for event in begun:
+    event.wait()
+"""
+
+
+def test_threads_that_register_while_the_interpreter_exits_are_cut_short_in_silence(
+    processes: Processes,
+) -> None:
+    running, control = processes.code(REGISTERING), processes.code(REGISTERING, "without-silence")
+    assert running.wait() == 0
+    assert running.errors == ""
+    assert control.wait() == 0
+    assert "Exception in thread" in control.errors

@@ -381,3 +381,116 @@ def test_after_a_long_trouble_that_is_over_the_first_pause_is_short_again() -> N
         keeping.fail(Step.PUT)
         longest = max(longest, keeping.keeper._timers[Step.PUT] - keeping.now)
     assert longest <= RETRY_FIRST
+
+
+# ---- a lost lease is no fight
+
+
+def repaired(kept: Keeping, times: int) -> Keeping:
+    """After it has put an overwritten key right so often, just now."""
+    for _ in range(times):
+        kept.store.put(KEY, b"rival")
+        kept.see()
+        kept.settle()
+        assert kept.keeper.is_registered
+    return kept
+
+
+def revoke(kept: Keeping) -> None:
+    assert kept.keeper.lease is not None
+    kept.store.revoke(kept.keeper.lease.id)
+
+
+def test_a_lease_that_is_revoked_after_many_repairs_is_replaced_at_once(kept: Keeping) -> None:
+    repaired(kept, REPAIRS)
+    revoke(kept)
+    kept.see()
+    kept.settle()
+    assert kept.keeper.is_registered
+    assert held(kept.store) == (b"v1", kept.keeper.lease.id)  # type: ignore[union-attr]
+    assert kept.now == 1000
+
+
+def test_a_renewal_that_finds_the_lease_gone_after_many_repairs_has_it_replaced_at_once(
+    kept: Keeping,
+) -> None:
+    repaired(kept, REPAIRS)
+    revoke(kept)
+    kept.now = kept.keeper.wake_at or 0
+    kept._tick()
+    assert list(kept.jobs) == [Step.RENEW]
+    kept.settle()
+    assert kept.keeper.is_registered
+    assert held(kept.store) == (b"v1", kept.keeper.lease.id)  # type: ignore[union-attr]
+
+
+def test_a_key_that_is_deleted_after_many_repairs_waits_however_well_its_lease_is(kept: Keeping) -> None:
+    repaired(kept, REPAIRS)
+    kept.store.delete(KEY)
+    kept.see()
+    assert list(kept.jobs) == [Step.RENEW]
+    kept.settle()
+    assert not kept.keeper.is_registered
+    kept.run(3)
+    assert kept.keeper.is_registered
+    assert kept.asks(Step.PUT)[-1] >= 1001
+    assert len(kept.asks(Step.GRANT)) == 1
+
+
+def test_lost_leases_do_not_count_as_repairs(kept: Keeping) -> None:
+    for _ in range(REPAIRS):
+        revoke(kept)
+        kept.see()
+        kept.settle()
+        assert kept.keeper.is_registered
+    repaired(kept, REPAIRS)
+
+
+def test_a_registry_that_can_hold_no_lease_is_asked_for_one_less_and_less_often(kept: Keeping) -> None:
+    for number in range(REPAIRS + 1):
+        revoke(kept)
+        kept.see()
+        kept.settle()
+        assert kept.keeper.is_registered is (number < REPAIRS)
+    kept.run(3)
+    assert kept.keeper.is_registered
+    kept.run(REPAIR_WINDOW)
+    revoke(kept)
+    kept.see()
+    kept.settle()
+    assert kept.keeper.is_registered
+
+
+# ---- leaving
+
+
+def test_a_revoke_that_fails_is_tried_again_until_the_registry_takes_it(kept: Keeping) -> None:
+    kept.is_down = True
+    kept.leave()
+    kept.run(60)
+    asked = kept.asks(Step.REVOKE)
+    assert len(asked) > 10
+    assert max(later - earlier for earlier, later in itertools.pairwise(asked)) <= RETRY_CAP
+    assert not kept.keeper.is_gone
+    kept.is_down = False
+    kept.run(RETRY_CAP)
+    assert kept.keeper.is_gone
+    assert held(kept.store) is None
+    assert kept.keeper.wake_at is None
+
+
+def test_who_leaves_wants_nothing_more(kept: Keeping) -> None:
+    kept.leave()
+    kept.want(b"v2")
+    assert list(kept.jobs) == [Step.REVOKE]
+    kept.settle()
+    assert kept.keeper.is_gone
+    kept.want(b"v3")
+    assert not kept.jobs
+
+
+def test_who_has_no_lease_is_gone_when_it_leaves() -> None:
+    keeping = Keeping().start()
+    keeping.jobs.clear()
+    keeping.leave()
+    assert keeping.keeper.is_gone

@@ -110,19 +110,33 @@ def test_the_lease_has_the_ttl_that_was_asked_for(registry: TestRegistry) -> Non
     ("options", "message"),
     [
         ({"service": "Web"}, "service name"),
-        ({"port": 0}, "port is out of range"),
+        ({"service": None}, "None is not a service name"),
+        ({"port": 0}, "port is out of range; port must be a whole number, 1 to 65535; got 0"),
+        ({"port": True}, "port must be a whole number, 1 to 65535; got True"),
         ({"port": "80"}, "port must be a whole number, 1 to 65535; got '80'"),
         ({"host": "web.example"}, "host is not an IP address"),
         ({"host": "169.254.169.254"}, "link-local"),
-        ({"scheme": "ftp"}, "scheme is not http or https"),
-        ({"weight": 10_001}, "weight is out of range"),
+        ({"host": 0}, "host must be an IP address .* got 0"),
+        ({"scheme": "ftp"}, "scheme is not http or https; scheme must be 'http' or 'https'; got 'ftp'"),
+        ({"scheme": None}, "scheme must be 'http' or 'https'; got None"),
+        ({"version": 2.4}, r"version must be text or None; got 2\.4"),
+        ({"zone": b""}, "zone must be text, or None .* got b''"),
+        ({"hostname": 0}, "hostname must be text, or None .* got 0"),
+        ({"slot": None}, "slot must be text; got None"),
+        ({"weight": 10_001}, "weight is out of range; weight must be a number, 0 to 10000; got 10001"),
+        ({"weight": None}, "weight must be a number, 0 to 10000; got None"),
+        ({"weight": "5"}, "weight must be a number, 0 to 10000; got '5'"),
+        ({"weight": float("nan")}, "weight must be a number, 0 to 10000; got nan"),
         ({"ttl": 1}, "2 seconds or more"),
         ({"ttl": "15"}, "ttl must be a number of seconds"),
         ({"quiet": -1}, "quiet must be a number of seconds"),
         ({"timeout": 0}, "timeout must be a number of seconds"),
         ({"http_keepalive": -1}, "http_keepalive is negative"),
         ({"http_keepalive": 10**400}, "http_keepalive is longer than a year"),
-        ({"pid": -1}, "pid is out of range"),
+        ({"http_keepalive": float("inf")}, "http_keepalive must be a number of seconds, 0 to a year"),
+        ({"http_keepalive": "5"}, "http_keepalive must be a number of seconds, 0 to a year"),
+        ({"pid": -1}, "pid is out of range; pid must be a whole number, 0 to 2147483647"),
+        ({"pid": "1"}, "pid must be a whole number, 0 to 2147483647, or None; got '1'"),
         ({"instance_id": "short"}, "instance_id must be 8 to 64"),
         ({"instance_id": 12345678}, "instance_id must be 8 to 64"),
         ({"metadata": {"a": "x" * 5000}}, "longer than 4096 bytes"),
@@ -130,7 +144,9 @@ def test_the_lease_has_the_ttl_that_was_asked_for(registry: TestRegistry) -> Non
         ({"metadata": [1]}, "metadata must be a mapping, such as a dict; got list"),
         ({"metadata": "a=b"}, "metadata must be a mapping, such as a dict; got str"),
         ({"metadata": 0}, "metadata must be a mapping, such as a dict; got int"),
+        ({"on_state": 5}, "on_state must be a function of the new state, or None; got 5"),
         ({"registry": "http://x"}, "etcd://host:port"),
+        ({"registry": b"etcd://me:secret@h"}, "registry must be a URL or None; got bytes"),
         ({"registry": "static://web=127.0.0.1:1"}, "a static registry is fixed"),
     ],
 )
@@ -228,13 +244,6 @@ def test_an_error_in_the_block_comes_through_and_the_service_leaves() -> None:
     with pytest.raises(ZeroDivisionError), register("web", 8000, quiet=0):
         raise ZeroDivisionError
     assert stored() == []
-
-
-def test_leaving_a_registry_that_is_down_takes_bounded_time(registry: TestRegistry) -> None:
-    registration = register("web", 8000, quiet=0)
-    registry.set_down(True)
-    registration.close()
-    assert registration.state == "gone"
 
 
 RUNNERS: dict[str, Callable[[Callable[[], Coroutine[Any, Any, None]]], None]] = {

@@ -22,16 +22,22 @@ __all__ = [
     "Servers",
     "answer",
     "answer_before_the_body",
+    "begin_and_wait",
     "blackhole",
     "break_off",
+    "break_off_head",
     "close_unanswered",
     "echo",
+    "hold",
     "in_turn",
     "never",
     "redirect",
     "refused_port",
     "reset_unanswered",
+    "sip",
     "stream",
+    "trickle",
+    "trickle_head",
 ]
 
 T = TypeVar("T")
@@ -106,6 +112,14 @@ class Exchange:
         """Until the caller has gone away."""
         while await self._reader.read(65536):
             pass
+
+    async def wait_until(self, is_so: Callable[[], bool]) -> bool:
+        """Until *is_so*, or the caller has gone away; whether it came to that. For when the whole request was read."""
+        while not is_so():
+            if self.is_alone:
+                return False
+            await asyncio.sleep(0.002)
+        return True
 
     async def _read_body(self) -> AsyncIterator[bytes]:
         left = int(self.seen.headers.get("content-length", "0"))
@@ -349,6 +363,88 @@ def break_off(body: bytes = b"half of it") -> Behaviour:
         await exchange.begin(200, {"content-length": str(len(body) + 1000)})
         await exchange.write(body)
         exchange.close()
+
+    return behave
+
+
+def break_off_head() -> Behaviour:
+    """Send the first bytes of an answer, and close the connection."""
+
+    async def behave(exchange: Exchange) -> None:
+        await exchange.body()
+        await exchange.write(b"HTTP/1.1 20")
+        exchange.close()
+
+    return behave
+
+
+def hold(is_over: Callable[[], bool], then: Behaviour | None = None) -> Behaviour:
+    """Read the request, and answer it (or do what *then* does) when *is_over*; close the connection if the caller goes."""
+    behaviour = then or answer()
+
+    async def behave(exchange: Exchange) -> None:
+        await exchange.body()
+        if await exchange.wait_until(is_over):
+            await behaviour(exchange)
+        else:
+            exchange.close()
+
+    return behave
+
+
+def begin_and_wait(
+    status: int, *, length: int, part: bytes = b"", is_over: Callable[[], bool] = lambda: False
+) -> Behaviour:
+    """Send a head that promises *length* bytes, and *part* of them; send the others when *is_over*."""
+
+    async def behave(exchange: Exchange) -> None:
+        await exchange.body()
+        await exchange.begin(status, {"content-length": str(length)})
+        await exchange.write(part)
+        if await exchange.wait_until(is_over):
+            await exchange.write(bytes(length - len(part)))
+        else:
+            exchange.close()
+
+    return behave
+
+
+def trickle(status: int = 200, *, pause: float = 0.01) -> Behaviour:
+    """A chunked answer without an end, a byte every *pause* seconds, for as long as the caller listens."""
+
+    async def behave(exchange: Exchange) -> None:
+        await exchange.body()
+        await exchange.begin(status, {"transfer-encoding": "chunked"})
+        while not exchange.is_alone:
+            await exchange.write(b"1\r\n.\r\n")
+            await asyncio.sleep(pause)
+        exchange.close()
+
+    return behave
+
+
+def trickle_head(*, pause: float = 0.01) -> Behaviour:
+    """An answer whose head never ends, a byte every *pause* seconds, for as long as the caller listens."""
+
+    async def behave(exchange: Exchange) -> None:
+        await exchange.body()
+        await exchange.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+        while not exchange.is_alone:
+            await exchange.write(b".")
+            await asyncio.sleep(pause)
+        exchange.close()
+
+    return behave
+
+
+def sip(swallowed: Callable[[int], object], *, pause: float = 0.01, size: int = 65536) -> Behaviour:
+    """Read the request's body in sips of *size* bytes, one every *pause* seconds, and tell *swallowed* of each; then answer."""
+
+    async def behave(exchange: Exchange) -> None:
+        async for part in exchange.parts():
+            swallowed(len(part))
+            await asyncio.sleep(pause * len(part) / size)
+        await exchange.reply(200)
 
     return behave
 
