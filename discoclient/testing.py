@@ -73,13 +73,24 @@ class TestRegistry:
         return self.put(replace(instance, state=State.DRAINING))
 
     def remove(self, *instances: Instance) -> None:
-        """Remove instances, all at once, as when their leases expire.
+        """Have instances leave as they should: they say that they drain, and are gone."""
 
-        Callers mistrust it when most of several instances vanish together, and go on calling them for a while if nothing else
-        is left, as documented at ``vanish_grace``. Those that drained before are gone at once.
+        def leave(store: MemoryStore) -> None:
+            keys = [self._key(instance) for instance in instances]
+            for key, instance in zip(keys, instances, strict=True):
+                if store.list(key).entries:
+                    value = encode(replace(instance, state=State.DRAINING), hostnames=True)
+                    store.put(key, value, lease=store.grant(1e9, 0.0)[0])
+            store.delete(*keys)
+
+        self._change(leave)
+
+    def expire(self, *instances: Instance) -> None:
+        """Have instances vanish all at once, as when their leases run out.
+
+        Callers mistrust it when most of several vanish together, and keep them as a last resort (``vanish_grace``).
         """
-        keys = [self._key(instance) for instance in instances]
-        self._change(lambda store: store.delete(*keys))
+        self._change(lambda store: store.delete(*(self._key(instance) for instance in instances)))
 
     def compact(self) -> None:
         """Have the registry forget its history."""

@@ -40,7 +40,19 @@ HEADROOM = 2.0
 class Request:
     """One request of the application."""
 
-    __slots__ = ("attempts", "call", "due", "end", "flow", "outcome", "raced", "running", "spoilt", "unread", "work")
+    __slots__ = (
+        "attempts",
+        "call",
+        "due",
+        "end",
+        "flow",
+        "outcome",
+        "raced",
+        "running",
+        "spoilt",
+        "unread",
+        "work",
+    )
 
     def __init__(self, due: float, work: float, call: Call) -> None:
         self.due = due
@@ -114,8 +126,11 @@ class Client:
         over: Callable[[Request], None],
         timeout: float,
         trip: float,
+        redraw: Callable[[], float] | None = None,
     ) -> None:
-        """*over* is told of each request's end. *timeout*: seconds for an attempt. *trip*: seconds there and back."""
+        """*over* is told of each request's end. *timeout*: seconds for an attempt. *trip*: seconds there and back.
+        *redraw*: the work of an attempt that is not the first; the same as the first's, if ``None``.
+        """
         self.loop = loop
         self.name = name
         self.view: View | None = None
@@ -133,6 +148,7 @@ class Client:
         self._over = over
         self._timeout = timeout
         self._trip = trip
+        self._redraw = redraw
         self._snapshot: Snapshot | None = None
         self._ledger = Ledger("sim", policies)
         self._caller = Caller(self._newest, self._ledger, emit=self._note, clock=loop.clock, rng=rng)
@@ -273,6 +289,8 @@ class Client:
             if not is_warm:
                 idle.clear()  # the youngest is too old
         attempt = _Attempt(self, request, send, self._servers[id], is_warm)
+        if self._redraw is not None and request.attempts:
+            attempt.work = self._redraw()
         request.attempts += 1
         request.running.append(attempt)
         loop.after(self._trip * (0.5 if is_warm else 1.5), attempt.server.accept, attempt)

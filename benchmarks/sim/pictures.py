@@ -157,7 +157,7 @@ def _selection(data: Mapping[str, Any]) -> Any:
             (line,) = top.plot(loads, [each["p99"] for each in summaries], **style)
             bottom.plot(loads, [100 * each["errors"] for each in summaries], **style)
             lines.setdefault(rule, line)
-        top.set_title(name)
+        top.set_title(data["titles"][name])
         top.axvline(1.0, color="#666666", lw=1, ls=":")
         bottom.axvline(1.0, color="#666666", lw=1, ls=":")
         bottom.set_xlabel("load, of what servers are promised")
@@ -197,7 +197,7 @@ def _standing(data: Mapping[str, Any]) -> Any:
     axes.plot([], [], "|", color="#666666", ms=9, mew=2, label="p50")
     axes.plot([], [], "o", color="#666666", label="p99")
     axes.plot([], [], "o", color="#666666", mfc="white", label="p99.9")
-    axes.set(xscale="log", xlabel="latency as the caller sees it, seconds", xlim=(0.015, 6))
+    axes.set(xscale="log", xlabel="latency as the caller sees it, seconds", xlim=(0.015, 9))
     axes.set_xticks(
         [0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5], ["0.02", "0.05", "0.1", "0.2", "0.5", "1", "2", "5"]
     )
@@ -213,34 +213,39 @@ def _stories(data: Mapping[str, Any]) -> Any:
     figure, rows = _pyplot().subplots(2, 2, figsize=(10, 6), layout="constrained", sharey=True)
     lines: dict[str, Any] = {}
     for story, axes in zip(stories, rows.flat):
-        for rule in ("random", "round_robin", "rendezvous", "least_request", "peak_ewma"):
+        failed = 0
+        for rule, (color, style, width) in _STORY_LINES.items():
             found = data.get(f"{story}: {rule}")
             if found is None:
                 continue
-            color, _ = _STYLES[rule]
             moments = [2.0 * index + 1.0 for index in range(len(found["p99"]))]
-            (line,) = axes.plot(
-                moments,
-                [1e3 * p99 for p99 in found["p99"]],
-                color=color,
-                lw=2.0 if rule == "peak_ewma" else 1.2,
-            )
+            (line,) = axes.plot(moments, found["p99"], style, color=color, lw=width)
             lines.setdefault(rule, line)
-            axes.axvspan(found["begin"], found["end"], color="#000000", alpha=0.015)
-        failed = sum(
-            data[name]["failed"]
-            for name in data
-            if name.startswith(f"{story}: ") and name[len(story) + 2 :] in _STYLES
-        )
-        axes.set_title(f"{story}: {failed} requests failed")
-        axes.set_ylim(0, 400)
+            if rule in _STYLES:
+                failed += found["failed"]
+                span = found["begin"], found["end"]
+                axes.set_xlim(moments[0], moments[-1])
+        axes.axvspan(*span, color="#000000", alpha=0.07, lw=0)
+        axes.set_title(f"{story}: {failed or 'no'} requests failed, the control's left out")
+        axes.set(yscale="log", ylim=(0.08, 5))
+        axes.set_yticks([0.1, 0.2, 0.5, 1, 2, 5], ["0.1", "0.2", "0.5", "1", "2", "5"])
+        axes.minorticks_off()
     for axes in rows[:, 0]:
-        axes.set_ylabel("p99 of 2 s, ms")
+        axes.set_ylabel("p99 of 2 s, seconds\n(failed: 3 s)")
     for axes in rows[1]:
         axes.set_xlabel("seconds")
-    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=5)
+    figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=3)
     return figure
 
+
+_STORY_LINES = {
+    "random": ("#E69F00", "-", 1.2),
+    "round_robin": ("#D55E00", "-", 1.2),
+    "rendezvous": ("#CC79A7", "-", 1.2),
+    "least_request": ("#009E73", "-", 1.2),
+    "peak_ewma": ("#0072B2", "-", 2.2),
+    "peak_ewma, nobody drains, no retries or ejection": ("#000000", ":", 1.6),
+}
 
 PICTURES: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "bins": _bins,

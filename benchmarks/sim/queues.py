@@ -50,7 +50,7 @@ def run(plan: Plan) -> Report:
             )
         rows.append(cells)
     table = Table(
-        f"Mean time of a request, in mean services: {SERVERS} servers with one worker each, Poisson arrivals, exponential service",
+        f"Mean time of a request, in mean services: {SERVERS} servers with one worker each",
         (
             "load",
             "random",

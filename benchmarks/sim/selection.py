@@ -76,15 +76,16 @@ SUBSET = "peak_ewma, 10 of them"
 
 def run(plan: Plan) -> Report:
     loads = QUICK_LOADS if plan.is_quick else LOADS
-    tables, checks, data = [], [], {}
+    tables, checks, data, titles = [], [], {}, {}
     for name, shape in (QUICK_SHAPES if plan.is_quick else SHAPES).items():
         rules = [*RULES, DEFAULT, *([SUBSET] if name == "sparse" else [])]
         found = {rule: [select(rule, load, shape, plan.seed) for load in loads] for rule in rules}
         tables += [_table(name, shape, loads, found, what) for what in ("p50", "p99", "p999", "errors")]
         data[name] = {rule: [each.to_json() for each in summaries] for rule, summaries in found.items()}
+        titles[name] = f"{name}: {shape.servers} servers, {shape.clients} clients"
         if name == "wide":
             checks = _checks(loads, found)
-    return Report("selection", tables, {"loads": list(loads), "shapes": data}, checks)
+    return Report("selection", tables, {"loads": list(loads), "shapes": data, "titles": titles}, checks)
 
 
 def select(rule: str, load: float, shape: Shape, seed: str) -> Summary:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from discoclient.calling.ledger import Policies
-from discoclient.model.policy import OutlierPolicy
+from discoclient.model.policy import HedgePolicy, OutlierPolicy
 
 from .antagonists import antagonists, capacity
 from .measure import Summary, summarize
@@ -73,13 +73,15 @@ SCENARIOS: Mapping[str, Scenario] = {
     "ten with antagonists, load 80 %": Scenario(10, 10, 30.0, load=0.8, has_antagonists=True),
     "one of three slow, one request at a time": Scenario(3, 1, 600.0, ("slow",), load=0.04),
 }
-RULES = {
-    "the default": ("peak_ewma", True),
-    "least_request": ("least_request", True),
-    "round_robin": ("round_robin", True),
-    "round_robin, no retries, no ejection": ("round_robin", False),
+_BARE = Policies(outlier=OutlierPolicy(max_ejected=0.0))
+RULES: Mapping[str, tuple[str, Policies, int | None]] = {
+    "the default": ("peak_ewma", Policies(), None),
+    "the default, hedged": ("peak_ewma", Policies(hedge=HedgePolicy()), None),
+    "least_request": ("least_request", Policies(), None),
+    "round_robin": ("round_robin", Policies(), None),
+    "round_robin, no retries, no ejection": ("round_robin", _BARE, 0),
 }
-"""A balancer, and whether it has retries and ejection."""
+"""A balancer, the policies, and how many retries if not as the policies say."""
 SIZES = (3, 10, 100)
 """Of instances."""
 CALLERS = (1, 10, 100)
@@ -104,8 +106,7 @@ def run(plan: Plan) -> Report:
             [_ABOUT],
         )
     ]
-    for fault in ("well", "slow", "hung"):
-        tables.append(_sizes(fault, plan, data))
+    tables += [_sizes(fault, plan, data) for fault in ("well", "slow", "hung")]
     return Report("standing", tables, data)
 
 
@@ -116,7 +117,7 @@ _ABOUT = (
 
 
 def stand(rule: str, scenario: Scenario, seconds: float, seed: str) -> Result:
-    balancer, is_protected = RULES[rule]
+    balancer, policies, retries = RULES[rule]
     setup = Setup(
         seed=f"{seed}/standing",
         balancer=balancer,
@@ -127,8 +128,8 @@ def stand(rule: str, scenario: Scenario, seconds: float, seed: str) -> Result:
         work=lognormal(MEAN, 0.8),  # hardly any takes longer than an attempt may
         workers=WORKERS,
         script=scenario.script,
-        policies=Policies() if is_protected else Policies(outlier=OutlierPolicy(max_ejected=0.0)),
-        retries=None if is_protected else 0,
+        policies=policies,
+        retries=retries,
     )
     return simulate(setup)
 

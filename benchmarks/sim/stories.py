@@ -95,8 +95,7 @@ def run(plan: Plan) -> Report:
     data: dict[str, object] = {}
     balancers = ("peak_ewma", "round_robin") if plan.is_quick else tuple(BALANCERS)
     for name, story in STORIES.items():
-        for balancer in balancers:
-            rows.append(_row(name, story, balancer, plan.seed, data))
+        rows += [_row(name, story, balancer, plan.seed, data) for balancer in balancers]
         if name in ("servers deploy", "shrink"):
             for label, drains, retries in (
                 ("peak_ewma, nobody drains", False, None),

@@ -31,11 +31,13 @@ Maker: TypeAlias = "Callable[[World, Random], Balancer]"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
     """What is simulated. Seconds.
-     ``rate``: requests a second, of all clients together; ``seconds``: for how long. ``script``: what happens meanwhile.
-    ``timeout``: of an attempt; ``deadline``: of a call, from its begin. ``trip``: there and back. ``news``: how long a change
-    of the registry takes to a client. ``unsafe``: the share of requests that are not idempotent. ``keys``: how many different
-    ``hash_key``. ``notices``: whether servers drop what nobody waits for. ``subset``: how many servers a client uses; all, if
-    ``None``.
+
+    ``rate``: requests a second, of all clients together; ``seconds``: for how long. ``script``: what happens meanwhile.
+    ``timeout``: of an attempt; ``deadline``: of a call, from its begin. ``trip``: there and back. ``news``: how long a
+    change of the registry takes to a client. ``unsafe``: the share of requests that are not idempotent. ``keys``: how
+    many different ``hash_key``. ``notices``: whether servers drop what nobody waits for. ``subset``: how many servers a
+    client uses; all, if ``None``. ``redraws``: whether each attempt takes a time of its own, as if the servers and not
+    the request were to blame for it.
     """
 
     seed: str
@@ -59,6 +61,7 @@ class Setup:
     keepalive: float = 5.0
     notices: bool = False
     subset: int | None = None
+    redraws: bool = False
 
 
 class Sample(NamedTuple):
@@ -124,7 +127,7 @@ class World:
         """A process that begins; in the *place* of another one, or beside the others."""
         setup = self.setup
         name = f"client-{len(self._all_clients)}"
-        rng = self.rng(name)
+        rng, again = self.rng(name), self.rng(f"{name}/again")
         balancer = (
             find_balancer(setup.balancer) if isinstance(setup.balancer, str) else setup.balancer(self, rng)
         )
@@ -143,6 +146,7 @@ class World:
             over=self._note,
             timeout=setup.timeout,
             trip=setup.trip,
+            redraw=(lambda: setup.work(again)) if setup.redraws else None,
         )
         self._all_clients.append(client)
         self.registry.tell(client)

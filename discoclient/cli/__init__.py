@@ -18,8 +18,11 @@ _UNTIL_STOPPED = ("dev", "register", "watch")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``disco`` with *argv* (default: this process's arguments), and return its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
-    with until_begun() if _command(arguments) in _UNTIL_STOPPED else nullcontext():
-        return _run(arguments)
+    try:
+        with until_begun() if _command(arguments) in _UNTIL_STOPPED else nullcontext():
+            return _run(arguments)
+    except KeyboardInterrupt:
+        return 130  # as shells say it: 128 and the signal's number
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -30,12 +33,9 @@ def _run(arguments: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return 2
-    try:
-        from .app import run
+    from .app import run
 
-        return run(arguments)
-    except KeyboardInterrupt:
-        return 130  # as shells say it: 128 and the signal's number
+    return run(arguments)
 
 
 def _command(arguments: Sequence[str]) -> str | None:

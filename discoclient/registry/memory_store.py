@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from ..model.errors import LeaseExpired, RevisionCompacted
 from .protocol import Batch, Deletion, Entry, Listing, Probe, Put
@@ -54,9 +56,10 @@ class MemoryStore:
         """What changed in *range* after *after*, a revision at a time. Raises `RevisionCompacted`."""
         if after < self._compacted:
             raise RevisionCompacted(f"the history up to revision {self._compacted} is gone; list again")
-        for revision, changes in self._history:
+        start = bisect_right(self._history, after, key=itemgetter(0))
+        for revision, changes in self._history[start:]:
             mine = tuple(change for change in changes if in_range(change.key, range))
-            if revision > after and mine:
+            if mine:
                 yield Batch(revision, mine)
 
     def put(self, key: str, value: bytes, *, lease: int = 0, expected: int | None = None) -> Put:

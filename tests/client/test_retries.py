@@ -440,7 +440,7 @@ async def test_once_an_answer_has_begun_a_used_connection_is_no_excuse(shell: Sh
 @in_every_shell
 async def test_silence_on_a_used_connection_is_no_answer(shell: Shell, fleet: Fleet) -> None:
     server, other = used(fleet, never()), fleet.add(slot="1")
-    async with shell.client(balancer=BySlot(), timeout=httpx.Timeout(20, read=0.2)) as client:
+    async with shell.client(balancer=BySlot(), timeout=httpx.Timeout(20, read=0.5)) as client:
         await client.get(timeout=20)
         other.behaviour = answer(b"ok")
         assert (await client.get()).content == b"ok"

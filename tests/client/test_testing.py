@@ -71,11 +71,24 @@ def test_several_instances_leave_all_at_once(registry: TestRegistry) -> None:
     with connect() as handle:
         snapshots = handle.watch("experiment")
         before = next(snapshots)
-        registry.remove(*instances)
+        registry.expire(*instances)
         after = next(snapshots)
     assert (len(before), len(after)) == (3, 0)
     assert after.revision == before.revision + 1
     registry.remove(*instances)  # those that are gone already are no error
+
+
+def test_who_is_removed_is_gone_and_who_expires_with_all_others_is_mistrusted(registry: TestRegistry) -> None:
+    with Servers() as servers:
+        pairs = [(registry.add("one", servers.start().port), registry.add("two", servers.start().port)) for _ in "ab"]
+        with DiscoClient("one") as one, DiscoClient("two") as two:
+            for client in (one, two):
+                client.get("/")
+            registry.remove(*(first for first, _ in pairs))
+            registry.expire(*(second for _, second in pairs))
+            with pytest.raises(NoInstances):
+                one.get("/")
+            assert two.get("/").status_code == 200, "they answer, whatever became of the registry"
 
 
 def test_the_state_may_be_given_when_an_instance_is_added(registry: TestRegistry) -> None:

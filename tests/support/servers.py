@@ -146,6 +146,7 @@ class HttpServer:
     tls: ssl.SSLContext | None = None
     keepalive: float | None = None
     is_mute: bool = False
+    receive_buffer: int | None = None
     port: int = 0
     accepted: int = 0
     """How many connections there were."""
@@ -179,6 +180,8 @@ class HttpServer:
             self._serve, "127.0.0.1", self.port, ssl=None if self.is_mute else self.tls, limit=_LIMIT
         )
         self.port = self._listener.sockets[0].getsockname()[1]
+        if self.receive_buffer is not None:
+            self._listener.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer)
 
     async def stop_listening(self) -> None:
         """New connections are refused; those that are there go on."""
@@ -250,14 +253,23 @@ class Servers:
         tls: ssl.SSLContext | None = None,
         keepalive: float | None = None,
         is_mute: bool = False,
+        receive_buffer: int | None = None,
         port: int = 0,
     ) -> HttpServer:
         """A server that listens when this returns. It answers with its own port unless told otherwise.
 
         ``keepalive``: seconds after which it closes an idle connection; default: never. ``is_mute``: it accepts connections and
-        says nothing, not even in TLS.
+        says nothing, not even in TLS. ``receive_buffer``: bytes that the kernel takes for a connection before the server reads
+        them; default: megabytes.
         """
-        server = HttpServer(behaviour or answer(), tls=tls, keepalive=keepalive, is_mute=is_mute, port=port)
+        server = HttpServer(
+            behaviour or answer(),
+            tls=tls,
+            keepalive=keepalive,
+            is_mute=is_mute,
+            receive_buffer=receive_buffer,
+            port=port,
+        )
         self.run(server.listen())
         self._servers.append(server)
         return server
