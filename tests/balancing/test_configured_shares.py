@@ -30,23 +30,22 @@ def test_shares_are_within_ten_percent_over_ten_thousand_picks(
 
 
 @every_balancer
-@loads
-def test_the_tiniest_is_neither_starved_nor_overfed(balancer: str, in_flight: int) -> None:
-    """One pick in twenty thousand."""
+def test_the_tiniest_is_neither_starved_nor_overfed(balancer: str) -> None:
+    """One pick in twenty thousand: three are due."""
     endpoints = fleet(2, weights=[0.5, 9999], latency=0.01)
-    counts = play(view(endpoints, balancer, seed=5), 100_000, in_flight=in_flight)
-    assert 1 <= counts["instance-0"] <= 13
+    counts = play(view(endpoints, balancer), 60_000, in_flight=1)
+    assert 1 <= counts["instance-0"] <= 9
 
 
 @every_balancer
-@loads
+@pytest.mark.parametrize("in_flight", [1, 1000])
 def test_shares_are_the_weights_whatever_the_latencies(balancer: str, in_flight: int) -> None:
     """Of classes that differ in weight: within one, load decides."""
     weights: list[float] = [100, 20, 50]
     endpoints = fleet(3, weights=weights, latency=0.01)
     counts = play(
         view(endpoints, balancer),
-        10_000,
+        5000,
         in_flight=in_flight,
         latency=lambda endpoint: 3.0 if endpoint.weight == 20 else 0.01,
     )
