@@ -3,6 +3,8 @@
 Services register themselves under a lease (`register`); callers write ``DiscoClient("experiment").get("/users/1")``.
 """
 
+import logging
+
 from .balancing.balancer import Balancer
 from .balancing.endpoint import Endpoint
 from .balancing.explanation import Candidate, Explanation
@@ -40,6 +42,9 @@ from .transport.options import DiscoOptions, Routed
 from .transport.sync_transport import DiscoTransport
 
 __version__ = "0.1.0"
+
+# Quiet, unless the application sets logging up.
+logging.getLogger("discoclient").addHandler(logging.NullHandler())
 
 __all__ = [
     "AsyncDiscoClient",

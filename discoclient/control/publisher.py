@@ -19,6 +19,7 @@ from ..balancing.view import View, build_view
 from ..model.events import Event, InstancesHeld, SnapshotChanged
 from ..model.instance import Instance
 from ..model.snapshot import Snapshot
+from .emitter import Emitter
 from .slot import Slot
 
 __all__ = ["Publisher"]
@@ -51,6 +52,7 @@ class Publisher:
         self._rng = rng
         self._post = post
         self._lock = threading.Lock()
+        self._log = Emitter()
         self._slots: weakref.WeakSet[Slot] = weakref.WeakSet()
         self._guard = VanishGuard()
         self._held: dict[str, tuple[Endpoint, float]] = {}  # with when they vanished
@@ -86,7 +88,8 @@ class Publisher:
         self._schedule()
 
     def tell(self, event: Event) -> None:
-        """To the hooks of every client."""
+        """To the log, once, and to the hooks of every client."""
+        self._log(event)
         with self._lock:
             slots = list(self._slots)
         for slot in slots:

@@ -175,10 +175,14 @@ class Router(Generic[W]):
 
     def find(self, request: httpx.Request) -> Route[W] | None:
         """The route of *request*, if it is at hand: nearly always."""
-        fixed = self._fixed
-        if fixed is None or self._hub is not hub():
+        shared, url = hub(), request.url
+        if self._hub is not shared or url.scheme not in _SCHEMES:
             return None
-        return fixed if request.url.host == self.service else None
+        host, fixed = url.host, self._fixed
+        if fixed is not None:
+            return fixed if host == self.service or fixed.is_known_as(host) else None
+        with shared.routing:
+            return self._routes.get(host) if self.service is None else None
 
     def route_for(self, request: httpx.Request) -> Route[W]:
         """The route of *request*, made on first use, which may take 0.1 s to load what speaks to etcd.
@@ -254,7 +258,7 @@ class Router(Generic[W]):
         return Route(
             service,
             resolver=resolver,
-            slot=resolver.slot(replace(settings.preferences, seed=shared.id), settings.emitter),
+            slot=resolver.slot(replace(settings.preferences, seed=shared.id), settings.emitter.tell),
             wire=resolver.shared(key, lambda: self._make_wire(settings.wire)),
             ledger=resolver.shared(settings.policies, lambda: Ledger(service, settings.policies)),
             settings=settings,

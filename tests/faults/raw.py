@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from discoclient import Instance
+from discoclient import Instance, State
 from discoclient.dev import EtcdCluster, EtcdMember
 from discoclient.registry.address import RegistryAddress
 from discoclient.registry.codec import encode
@@ -53,6 +53,12 @@ class Raw:
             self.keys.instance(service, instance.id), encode(instance), lease=self.grant(ttl, at=at), at=at
         )
         return instance
+
+    def drain(self, instance: Instance) -> None:
+        """Have it say that it leaves, under the lease that it has."""
+        key = self.instances(instance.service)[instance.id]
+        value = encode(replace(instance, state=State.DRAINING))
+        self.put(self.keys.instance(instance.service, instance.id), value, lease=key.lease)
 
     def put(self, key: str, value: bytes, *, lease: int = 0, at: EtcdMember | None = None) -> int:
         """Returns the revision."""
