@@ -24,7 +24,7 @@ from time import monotonic, process_time
 from typing import IO, TypeAlias
 
 from discoclient import DiscoClient, connect
-from discoclient.balancing.balancer import PeakEwma
+from discoclient.balancing.preferences import Preferences
 from discoclient.control.resolver import Resolver, Slot
 from discoclient.registry.happenings import Phase
 
@@ -73,7 +73,7 @@ def _watch_disco(registry: str, services: list[str], ready: Callable[[], object]
             client = stack.enter_context(DiscoClient(service, registry=registry, discovery_timeout=30.0))
             client.wait_ready()
             resolver = handle.resolver(service)  # the client's own: it is one per process and service
-            slot = resolver.slot(PeakEwma())  # where the views appear that a client picks from
+            slot = resolver.slot(Preferences())  # where the views appear that a client picks from
             stack.callback(resolver.subscribe(_note(resolver, slot, noted)))
             _await_live(resolver)
         ready()

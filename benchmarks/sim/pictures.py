@@ -213,7 +213,7 @@ def _stories(data: Mapping[str, Any]) -> Any:
     figure, rows = _pyplot().subplots(2, 2, figsize=(10, 6), layout="constrained", sharey=True)
     lines: dict[str, Any] = {}
     for story, axes in zip(stories, rows.flat):
-        failed = 0
+        failed, span = 0, (0.0, 0.0)
         for rule, (color, style, width) in _STORY_LINES.items():
             found = data.get(f"{story}: {rule}")
             if found is None:

