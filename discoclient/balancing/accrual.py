@@ -14,7 +14,7 @@ from random import Random
 from ..model.outcome import Outcome, OutcomeKind
 from ..model.policy import OutlierPolicy
 
-__all__ = ["Accrual", "Verdict"]
+__all__ = ["PROBE_PASSED", "Accrual", "Verdict"]
 
 
 PROBE_PASSED = "probe_passed"

@@ -16,7 +16,7 @@ from threading import RLock
 from ..model.instance import Instance, State
 from ..model.outcome import Outcome
 from ..model.policy import OutlierPolicy
-from .accrual import Accrual, Verdict
+from .accrual import PROBE_PASSED, Accrual, Verdict
 
 __all__ = ["Endpoint", "Rank", "Ticket"]
 
@@ -48,7 +48,6 @@ class Endpoint:
     __slots__ = (
         "_accrual",
         "_ewma",
-        "_is_marked",
         "_lock",
         "_on_retire",
         "_quiet_since",
@@ -62,6 +61,7 @@ class Endpoint:
         "in_flight",
         "instance",
         "is_held",
+        "is_marked",
         "is_retired",
         "rank",
         "requests",
@@ -93,11 +93,12 @@ class Endpoint:
         self._waiting = 0  # requests without an outcome yet
         self._quiet_since = now  # when somebody began to wait, or there last was a good answer
         self._accrual = Accrual()
-        self._is_marked = False  # ejected since it last passed a probe
+        self.is_marked = False
+        """Whether it was ejected since it last passed a probe."""
         if memory is not None:
             self.first_seen = memory.first_seen
             self._ewma, self._stamp, self._accrual = memory._ewma, memory._stamp, memory._accrual.copy()
-            self._is_marked = memory._is_marked
+            self.is_marked = memory.is_marked
 
     def __repr__(self) -> str:
         retired = ", retired" if self.is_retired else ""
@@ -138,7 +139,7 @@ class Endpoint:
             if not self._waiting:
                 self._quiet_since = now
             self._waiting += 1
-            if self._is_marked:
+            if self.is_marked:
                 accrual = self._accrual
                 if not accrual.is_probing and now >= accrual.until:
                     accrual.is_probing = ticket.is_probe = True
@@ -169,8 +170,10 @@ class Endpoint:
             self._observe(outcome, now, outcome.is_failure)
             return self._judge(ticket, outcome, now, policy, veto, rng)
 
-    def learn_success(self, ticket: Ticket, latency: float, now: float, *, is_warm: bool, window: float) -> None:
-        """`learn` for what nearly always is: a good answer, and no probe. All in one place, because it is in every call's way."""
+    def learn_success(
+        self, ticket: Ticket, latency: float, now: float, *, is_warm: bool, window: float
+    ) -> None:
+        """`learn` for what nearly always is: a good answer, and no probe. All in one place: it is in every call's way."""
         with self._lock:
             if ticket.is_waiting:
                 ticket.is_waiting = False
@@ -223,10 +226,17 @@ class Endpoint:
 
     def is_ejected(self, now: float) -> bool:
         """Whether it is to be left alone now. After its time is over it is on probation: one request at a time."""
-        if not self._is_marked:  # nearly always, and told without a look at another object
+        if not self.is_marked:  # nearly always, and told without a look at another object
             return False
         accrual = self._accrual
         return now < accrual.until or accrual.is_probing
+
+    def wants_probe(self, now: float) -> bool:
+        """Whether its ejection is over, and the next request is to find out whether it is well."""
+        if not self.is_marked:
+            return False
+        accrual = self._accrual
+        return now >= accrual.until and not accrual.is_probing
 
     @property
     def accrual(self) -> Accrual:
@@ -264,7 +274,11 @@ class Endpoint:
         if outcome.is_failure or is_probe:
             ticket.is_probe = False  # the verdict is here; the body may go on for days
             verdict = accrual.judge(outcome, now, policy, lambda: veto(self), rng, is_probe=is_probe)
-            self._is_marked = accrual.ejections > 0
+            self.is_marked = accrual.ejections > 0
+            if verdict is not None and verdict.reason == PROBE_PASSED:
+                self._ewma = min(
+                    outcome.latency, MAX_LATENCY
+                )  # it is well: what it was before counts no more
             return verdict
         accrual.note_success(now, policy.success_window)
         return None

@@ -115,20 +115,26 @@ class TwoChoicesPicker:
             if size > 1:
                 second = int(random() * (size - 1))
                 other = group[second if group[second] is not winner else size - 1]
-            if winner.is_ejected(now) or (tried and winner.id in tried):
-                winner = other
-            if winner is other:
-                if winner.is_ejected(now) or (tried and winner.id in tried):
+            if winner.is_marked or other.is_marked or tried:
+                if not tried and size > 1:
+                    for either in (winner, other):
+                        if either.wants_probe(now):  # by its cost it would not be picked for a minute
+                            return either
+                if not _is_able(winner, now, tried):
+                    winner = other
+                if not _is_able(winner, now, tried):
                     continue
-                cost = self._cost(winner, now)
-            else:
-                cost = self._cost(winner, now)
-                if not other.is_ejected(now) and not (tried and other.id in tried):
-                    other_cost = self._cost(other, now)
-                    if self._prefers(other, other_cost, winner, cost):
-                        winner, cost = other, other_cost
+                if not _is_able(other, now, tried):
+                    other = winner
+            cost = self._cost(winner, now)
             if tried and not winner.is_proven:
                 cost += UNPROVEN
+            if winner is not other:
+                other_cost = self._cost(other, now)
+                if tried and not other.is_proven:
+                    other_cost += UNPROVEN
+                if self._prefers(other, other_cost, winner, cost):
+                    winner, cost = other, other_cost
             if cost < least:
                 best, least = winner, cost
             pairs += 1
@@ -147,6 +153,10 @@ class TwoChoicesPicker:
             square = other_cost * other_cost
             return self._rng.random() * (cost * cost + square) < square
         return cost < other_cost
+
+
+def _is_able(endpoint: Endpoint, now: float, tried: Container[str]) -> bool:
+    return not endpoint.is_ejected(now) and endpoint.id not in tried
 
 
 class RandomPicker:

@@ -39,7 +39,7 @@ class SplitPicker:
 
 
 class ZonePicker:
-    """*near* gets *share* of the requests, less what it has lost: as much of its capacity as is ejected spills over to *far*."""
+    """*near* gets *share* of the requests, less what it has lost: the part of its capacity that is ejected spills to *far*."""
 
     __slots__ = ("_pickers", "_rng", "_share", "_weights")
 

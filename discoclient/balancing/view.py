@@ -60,7 +60,7 @@ def build_view(
     rng: Random,
     now: float = 0.0,
 ) -> View:
-    """First what is ready; then what is ready with a weight of 0; then what is unready; then what is held; what drains never."""
+    """First what is ready; then what is ready with a weight of 0; then the unready; then the held; what drains never."""
     everyone = list(endpoints.values())
     ranks = sorted({endpoint.rank for endpoint in everyone} - {Rank.NEVER})
     ready = [endpoint for endpoint in everyone if endpoint.rank is Rank.FIRST]

@@ -27,11 +27,11 @@ def learn(
         return
     ticket = send.ticket
     endpoint = ticket.endpoint
-    if kind is OutcomeKind.RESPONSE and not ticket.is_probe and not ledger.is_curious:
-        if outcome.status not in UNAVAILABLE:
-            window = ledger.policies.outlier.success_window
-            endpoint.learn_success(ticket, outcome.latency, now, is_warm=outcome.is_warm, window=window)
-            return
+    is_good = kind is OutcomeKind.RESPONSE and outcome.status not in UNAVAILABLE
+    if is_good and not ticket.is_probe and not ledger.is_curious:  # nearly always
+        window = ledger.policies.outlier.success_window
+        endpoint.learn_success(ticket, outcome.latency, now, is_warm=outcome.is_warm, window=window)
+        return
 
     def veto(endpoint: Endpoint) -> str | None:
         return _veto(endpoint, send.view.endpoints.values(), ledger.policies.outlier, now)

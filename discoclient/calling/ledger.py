@@ -97,7 +97,7 @@ class Ledger:
             self._throttle.accepted(now)
 
     def panic(self, endpoints: Iterable[Endpoint], now: float, *, is_capped: bool) -> PanicChanged | None:
-        """What an attempt's end says of a panic. *is_capped*: an endpoint was due for ejection, and one too many are ejected."""
+        """What an attempt's end says of a panic. *is_capped*: one was due for ejection, and too many are ejected."""
         if not self.is_panic and not is_capped:  # nearly always
             return None
         with self._lock:

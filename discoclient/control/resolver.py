@@ -113,7 +113,7 @@ class Resolver:
         return self._publisher.slot(preferences, emit)
 
     def keep_in(self, folder: str, address: RegistryAddress) -> None:
-        """From now on, what is known is written to a file in *folder*, and read from there if *address* is away at the start."""
+        """From now on, what is known is written to a file in *folder*, and read there if *address* is away at the start."""
         with self._lock:
             if self._saver is None:
                 file = LastKnownFile(last_known_path(folder, address, self._prefix))

@@ -1,4 +1,4 @@
-"""What the clients of one service share: made for the first who asks for it, and closed some time after the last one is gone."""
+"""What the clients of one service share: made for the first who asks, and closed some time after the last one is gone."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class AttemptEnded:
 
 @dataclass(frozen=True, slots=True)
 class CallEnded:
-    """The caller has its response (``status``; the body may still go on) or its exception (``error``, the name of its class)."""
+    """The caller has its response (``status``; the body may still go on) or its exception (``error``, its class's name)."""
 
     call: CallInfo
     attempts: int

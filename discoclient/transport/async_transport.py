@@ -19,7 +19,7 @@ from ..model.outcome import Outcome
 from ..model.policy import check_seconds
 from .async_pool import AsyncPool, AsyncWire
 from .async_race import run_race
-from .attempts import Attempts, Result, finalize, is_short
+from .attempts import PATIENCE, Attempts, Result, finalize, is_short
 from .home import Home, find_loop
 from .link import AsyncConnection
 from .options import NO_CALL, read_call
@@ -175,6 +175,10 @@ class AsyncTrackedStream(httpx.AsyncByteStream):
                 raise
             raise ours from error
 
+    def hurry(self, seconds: float) -> None:
+        """Have what is left come within so many seconds."""
+        self._connection.link.hurry(monotonic() + seconds)
+
     async def aclose(self) -> None:
         if not self._is_open:
             return
@@ -201,6 +205,7 @@ async def _discard(response: httpx.Response) -> None:
     try:
         with suppress(Exception):  # it is of no interest any more
             if is_short(response):
+                stream.hurry(PATIENCE)
                 async for _ in stream:
                     pass
     finally:

@@ -18,7 +18,7 @@ from .options import Routed
 from .router import Route, Router, Wire, late
 from .wire import as_httpx, classify
 
-__all__ = ["Attempts", "Result", "finalize", "is_short"]
+__all__ = ["PATIENCE", "Attempts", "Result", "finalize", "is_short"]
 
 W = TypeVar("W", bound=Wire)
 
@@ -26,6 +26,8 @@ Result: TypeAlias = httpx.Response | Exception
 
 SHORT = 4096
 """Bytes. So much comes with the head, most likely."""
+PATIENCE = 0.05
+"""Seconds that such a body may take: if it is not there, a new connection is cheaper after all."""
 
 _OURS = b"x-disco-"
 
@@ -95,9 +97,10 @@ class Attempts(Generic[W]):
         """What an attempt that ended with *error* means, and the exception that says so."""
         now = monotonic()
         outcome = classify(error, now - began, is_warm=is_warm, link=link)
-        if outcome.kind is OutcomeKind.LOCAL and isinstance(error, httpx.PoolTimeout) and self.is_late:
-            outcome = Outcome(OutcomeKind.EXPIRED, now - began, error=outcome.error)
-        if outcome.kind is not OutcomeKind.EXPIRED:
+        is_over = outcome.kind is OutcomeKind.EXPIRED
+        # Waiting for a connection of ours is no failure of the instance, whatever ended it.
+        is_over |= isinstance(error, httpx.PoolTimeout) and self.is_late
+        if not is_over:
             return outcome, as_httpx(error)
         late_error = late(f"while {send.endpoint.instance.address} had not answered")
         late_error.__cause__ = error
@@ -208,5 +211,5 @@ def _seconds(retry_after: str | None) -> float | None:
         return float(text[:10])
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

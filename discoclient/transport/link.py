@@ -19,6 +19,10 @@ from .home import is_trio
 __all__ = ["AsyncConnection", "Link", "SyncConnection"]
 
 
+PIECE = 65536
+"""Bytes that are written between two looks at the deadline."""
+
+
 class Link:
     """One connection's. ``deadline`` is a moment of the monotonic clock; ``has_answer`` is whether a byte of one has come."""
 
@@ -34,6 +38,11 @@ class Link:
         """Another request."""
         self.deadline = deadline
         self.has_answer = False
+
+    def hurry(self, deadline: float) -> None:
+        """An earlier deadline."""
+        if self.deadline is None or deadline < self.deadline:
+            self.deadline = deadline
 
     def break_off(self) -> None:
         """From another thread: have whoever reads or writes here fail at once."""
@@ -79,7 +88,13 @@ class _Stream(httpcore.NetworkStream):
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._inner.write(buffer, self._link.bound(timeout, httpcore.WriteTimeout))
+        link = self._link
+        if link.deadline is None:
+            self._inner.write(buffer, timeout)
+            return
+        # httpcore gives each piece that the system takes the whole timeout anew.
+        for start in range(0, len(buffer), PIECE):
+            self._inner.write(buffer[start : start + PIECE], link.bound(timeout, httpcore.WriteTimeout))
 
     def close(self) -> None:
         self._inner.close()

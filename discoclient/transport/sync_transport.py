@@ -16,7 +16,7 @@ from ..balancing.explanation import Explanation
 from ..calling.steps import Call, End, Send, Sleep
 from ..model.outcome import Outcome
 from ..model.policy import check_seconds
-from .attempts import Attempts, Result, finalize, is_short
+from .attempts import PATIENCE, Attempts, Result, finalize, is_short
 from .link import SyncConnection
 from .options import NO_CALL, read_call
 from .router import Route, Router, late
@@ -171,6 +171,10 @@ class TrackedStream(httpx.SyncByteStream):
                 raise
             raise ours from error
 
+    def hurry(self, seconds: float) -> None:
+        """Have what is left come within so many seconds."""
+        self._connection.link.hurry(monotonic() + seconds)
+
     def close(self) -> None:
         if not self._is_open:
             return
@@ -195,6 +199,7 @@ def _discard(response: httpx.Response) -> None:
     assert isinstance(stream, TrackedStream)
     with suppress(Exception):  # it is of no interest any more
         if is_short(response):
+            stream.hurry(PATIENCE)
             for _ in stream:
                 pass
     with suppress(Exception):
