@@ -28,6 +28,10 @@ MAX_LATENCY = 30.0
 """Seconds that the average is capped at, so that a row of failures can be forgotten again."""
 
 
+FORGOTTEN = 5.0
+"""Seconds without a request after which it is worth a look how an endpoint is (go-zero's P2C forces a pick after 1 s)."""
+
+
 class Rank(IntEnum):
     """Which endpoints are called before which."""
 
@@ -50,6 +54,8 @@ class Endpoint:
         "_ewma",
         "_lock",
         "_on_retire",
+        "_penalized_at",
+        "_penalty",
         "_quiet_since",
         "_stamp",
         "_waiting",
@@ -90,6 +96,8 @@ class Endpoint:
         self._on_retire: list[Callable[[], None]] = []
         self._ewma = latency
         self._stamp = now
+        self._penalty = 0.0  # what its last failure counts for, until it gives a good answer
+        self._penalized_at = now
         self._waiting = 0  # requests without an outcome yet
         self._quiet_since = now  # when somebody began to wait, or there last was a good answer
         self._accrual = Accrual()
@@ -107,8 +115,14 @@ class Endpoint:
     # ---- load
 
     def latency(self, now: float) -> float:
-        """The peak EWMA in seconds: it jumps to a new peak at once and decays with time, also while idle."""
-        return self._ewma * math.exp((self._stamp - now) / DECAY)
+        """The peak EWMA in seconds: it jumps to a new peak at once and decays with time, also while idle.
+
+        After a failure at least what that counts for, which decays as well, and ends with the next good answer.
+        """
+        latency = self._ewma * math.exp((self._stamp - now) / DECAY)
+        if self._penalty:
+            latency = max(latency, self._penalty * math.exp((self._penalized_at - now) / DECAY))
+        return latency
 
     def cost(self, now: float) -> float:
         """Expected seconds for one more request here. Smaller is better.
@@ -116,9 +130,12 @@ class Endpoint:
         While requests wait, silence counts as latency: who hangs gives no answer to learn from (Kratos' ``predict`` has the
         same aim).
         """
-        if not self._ewma:  # it has not answered yet: one may try it, and not everybody
+        if self._penalty:
+            latency = self.latency(now)
+        elif self._ewma:
+            latency = self._ewma * math.exp((self._stamp - now) / DECAY)
+        else:  # it has not answered yet: one may try it, and not everybody
             return self.in_flight * FAILURE_LATENCY
-        latency = self._ewma * math.exp((self._stamp - now) / DECAY)
         if self._waiting:
             silence = now - self._quiet_since
             if silence > latency:
@@ -183,8 +200,9 @@ class Endpoint:
             current = self._ewma * weight
             if latency <= current or not is_warm:
                 latency = current + latency * (1.0 - weight)
-            self._ewma = latency if latency < MAX_LATENCY else MAX_LATENCY
+            self._ewma = min(latency, MAX_LATENCY)
             self._stamp = now
+            self._penalty = 0.0
             self._accrual.note_success(now, window)
 
     def observe(self, outcome: Outcome, now: float) -> None:
@@ -206,15 +224,21 @@ class Endpoint:
         latency = outcome.latency
         if is_failure:
             self.failures += 1
-            latency = max(latency, 2 * self._ewma, FAILURE_LATENCY)
-        else:
-            self._quiet_since = now
+            self._penalty = min(max(latency, 2 * self.latency(now), FAILURE_LATENCY), MAX_LATENCY)
+            self._penalized_at = now
+            return
+        self._quiet_since = now
+        self._penalty = 0.0
         weight = math.exp((self._stamp - now) / DECAY)
         current = self._ewma * weight
-        if latency <= current or not (outcome.is_warm or is_failure):
+        if latency <= current or not outcome.is_warm:
             latency = current + latency * (1.0 - weight)
-        self._ewma = min(MAX_LATENCY, latency)
+        self._ewma = min(latency, MAX_LATENCY)
         self._stamp = now
+
+    def is_forgotten(self, now: float) -> bool:
+        """Whether nothing was heard of it for so long that what is known of it may not be true any more, and nobody waits."""
+        return now - self._stamp > FORGOTTEN and now - self._penalized_at > FORGOTTEN and not self._waiting
 
     def outlast(self, seconds: float, now: float) -> None:
         """Learn from a request that was given up after *seconds*, without a verdict: it takes at least that long."""

@@ -25,6 +25,10 @@ DEAR_BUSY = 1.5
 differs by the noise of its latency alone; what is busy makes one wait while another may be idle.
 """
 SMOOTHING = 0.05
+LOOKS = 0.01
+"""How often one is picked that lost, and was not picked for seconds: rarely enough to hurt nobody, often enough to find out,
+under any load worth the name, that it is well again.
+"""
 UNPROVEN = 1.0
 """What it costs more, for a retry, to go where nobody has answered yet: it must not end up at the next bad one."""
 
@@ -134,7 +138,14 @@ class TwoChoicesPicker:
                 if tried and not other.is_proven:
                     other_cost += UNPROVEN
                 if self._prefers(other, other_cost, winner, cost):
-                    winner, cost = other, other_cost
+                    winner, other, cost = other, winner, other_cost
+                if (
+                    not tried
+                    and other.is_forgotten(now)
+                    and random() < LOOKS
+                    and not winner.is_forgotten(now)
+                ):
+                    return other
             if cost < least:
                 best, least = winner, cost
             pairs += 1

@@ -8,7 +8,7 @@ from random import Random
 
 from .endpoint import Endpoint
 from .hashing import digest, mix
-from .picker import HashKey, TwoChoicesPicker
+from .picker import HashKey, TwoChoicesPicker, pick_left
 from .weights import WeightClasses
 
 __all__ = ["RendezvousPicker"]
@@ -27,11 +27,11 @@ class RendezvousPicker:
     Schomaker (2005). A key that was not seen of late costs a look at every endpoint. Without a key it is two random choices.
     """
 
-    __slots__ = ("_by_load", "_orders", "_seeds", "_total", "_weights")
+    __slots__ = ("_by_load", "_orders", "_rng", "_seeds", "_weights")
 
     def __init__(self, weights: WeightClasses, rng: Random) -> None:
         self._weights = weights
-        self._total = sum(weights.weights) or float(len(weights.everyone))
+        self._rng = rng
         self._seeds = tuple(digest(endpoint.id) for endpoint in weights.everyone)
         self._orders: dict[int, tuple[tuple[Endpoint, float], ...]] = {}
         self._by_load = TwoChoicesPicker(weights, lambda endpoint, now: endpoint.in_flight + 1, rng)
@@ -46,24 +46,10 @@ class RendezvousPicker:
             if len(self._orders) >= REMEMBERED:
                 self._orders.clear()
             order = self._orders[point] = self._order(point)[:DEEP]
-        found = self._first(order, now, tried)
-        if found is None and len(self._weights.everyone) > len(order):
-            found = self._first(self._order(point), now, tried)
-        return found
-
-    def _first(
-        self, order: Sequence[tuple[Endpoint, float]], now: float, tried: Container[str]
-    ) -> Endpoint | None:
-        """The first that may be called and has room; else the first that may be called; else the first that is ejected."""
-        left = [(endpoint, weight) for endpoint, weight in order if endpoint.id not in tried]
-        able = [(endpoint, weight) for endpoint, weight in left if not endpoint.is_ejected(now)]
-        if not able:
-            return left[0][0] if left and len(order) == len(self._weights.everyone) else None
-        busy = sum(endpoint.in_flight for endpoint in self._weights.everyone) + 1
-        for endpoint, weight in able:
-            if endpoint.in_flight < math.ceil(OVERLOAD * busy * weight / self._total):
-                return endpoint
-        return able[0][0] if len(order) == len(self._weights.everyone) else None
+        found = _first(order, now, tried)
+        if found is None and len(order) == DEEP:
+            found = _first(self._order(point), now, tried)
+        return found or pick_left(self._weights, now, tried, self._rng)
 
     def _order(self, point: int) -> tuple[tuple[Endpoint, float], ...]:
         """All endpoints, as they come for that key."""
@@ -77,3 +63,23 @@ class RendezvousPicker:
                 scored.append((-math.log(mix(seed ^ point)) / share, endpoint.id, endpoint, share))
         scored.sort(key=lambda row: row[:2])
         return tuple((endpoint, share) for _, _, endpoint, share in scored)
+
+
+def _first(order: Sequence[tuple[Endpoint, float]], now: float, tried: Container[str]) -> Endpoint | None:
+    """The first that may be called and has room; the first that may be called, if none has; ``None`` if all are ejected.
+
+    What is fair is judged by those in *order* alone: with many endpoints they are a sample, and looking at all would cost more than
+    it tells.
+    """
+    busy, total = 1, 0.0
+    for endpoint, weight in order:
+        busy += endpoint.in_flight
+        total += weight
+    second_best = None
+    for endpoint, weight in order:
+        if endpoint.id in tried or endpoint.is_ejected(now):
+            continue
+        if endpoint.in_flight < math.ceil(OVERLOAD * busy * weight / total):
+            return endpoint
+        second_best = second_best or endpoint
+    return second_best
