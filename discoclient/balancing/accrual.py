@@ -138,11 +138,13 @@ class Accrual:
     def _slide(self, now: float, window: float) -> None:
         """Two half windows: the older one goes when the younger one is full."""
         passed = now - self._began
-        if passed >= window / 2:
-            is_recent = passed < window
-            self._good_before, self._bad_before = (self._good, self._bad) if is_recent else (0, 0)
-            self._good = self._bad = 0
+        if passed >= window:
+            self._forget()
             self._began = now
+        elif passed >= window / 2:
+            self._good_before, self._bad_before = self._good, self._bad
+            self._good = self._bad = 0
+            self._began += window / 2
 
     def _forget(self) -> None:
         """What it was judged by must not judge it again."""

@@ -224,7 +224,8 @@ class Endpoint:
         latency = outcome.latency
         if is_failure:
             self.failures += 1
-            self._penalty = min(max(latency, 2 * self.latency(now), FAILURE_LATENCY), MAX_LATENCY)
+            worst = 2 * max(self._ewma, self._penalty)
+            self._penalty = min(max(latency, worst, FAILURE_LATENCY), MAX_LATENCY)
             self._penalized_at = now
             return
         self._quiet_since = now

@@ -22,6 +22,6 @@ def mix(number: int) -> float:
     return (((number ^ (number >> 31)) >> 12) + 0.5) / (1 << 52)
 
 
-def fraction(name: str | bytes | int) -> float:
-    """Between 0 and 1, for a choice that is to be the same for the same name."""
-    return mix(digest(name))
+def fraction(name: str | bytes | int, choice: str) -> float:
+    """Between 0 and 1, the same for the same name, and for another *choice* a number that has nothing to do with it."""
+    return mix(digest(name) ^ digest(choice))

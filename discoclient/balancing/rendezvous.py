@@ -48,8 +48,20 @@ class RendezvousPicker:
             order = self._orders[point] = self._order(point)[:DEEP]
         found = _first(order, now, tried)
         if found is None and len(order) == DEEP:
-            found = _first(self._order(point), now, tried)
-        return found or pick_left(self._weights, now, tried, self._rng)
+            order = self._order(point)
+            found = _first(order, now, tried)
+        # With all of them ejected, what weighs nothing comes first, and then the order is the order again.
+        return found or self._beyond(order, now, tried)
+
+    def _beyond(
+        self, order: Sequence[tuple[Endpoint, float]], now: float, tried: Container[str]
+    ) -> Endpoint | None:
+        ordered = {id(endpoint) for endpoint, _ in order}
+        for endpoint in self._weights.everyone:
+            if id(endpoint) not in ordered and endpoint.id not in tried and not endpoint.is_ejected(now):
+                return endpoint
+        left = (endpoint for endpoint, _ in order if endpoint.id not in tried)
+        return next(left, None) or pick_left(self._weights, now, tried, self._rng)
 
     def _order(self, point: int) -> tuple[tuple[Endpoint, float], ...]:
         """All endpoints, as they come for that key."""

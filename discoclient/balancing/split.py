@@ -31,7 +31,7 @@ class SplitPicker:
         return self._pick(self._rng.random(), None, now, tried)
 
     def pick_for(self, key: HashKey, now: float, tried: Container[str] = ()) -> Endpoint | None:
-        return self._pick(fraction(key), key, now, tried)
+        return self._pick(fraction(key, "group"), key, now, tried)
 
     def _pick(self, point: float, key: HashKey | None, now: float, tried: Container[str]) -> Endpoint | None:
         chosen = min(bisect(self._bounds, point), len(self._pickers) - 1)
@@ -54,10 +54,12 @@ class ZonePicker:
         return self._pick(self._rng.random(), None, now, tried)
 
     def pick_for(self, key: HashKey, now: float, tried: Container[str] = ()) -> Endpoint | None:
-        return self._pick(fraction(key), key, now, tried)
+        return self._pick(fraction(key, "zone"), key, now, tried)
 
     def _pick(self, point: float, key: HashKey | None, now: float, tried: Container[str]) -> Endpoint | None:
-        is_near = point < self._share and not self._weights.sample(self._rng).is_ejected(now)
+        # Without a key. With one, whoever is near takes over: a key must not move because of others' ejections.
+        is_lost = key is None and self._weights.sample(self._rng).is_ejected(now)
+        is_near = point < self._share and not is_lost
         return _first_able(self._pickers, 0 if is_near else 1, key, now, tried)
 
 

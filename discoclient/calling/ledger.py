@@ -106,7 +106,9 @@ class Ledger:
             self._looked_at = now
             able = [endpoint for endpoint in endpoints if not endpoint.is_retired]
             ejected = sum(endpoint.is_ejected(now) for endpoint in able)
-            if self.is_panic and not may_eject_more(ejected, len(able), self.policies.outlier):
+            # Over only when some of them proved to be well, and not when their time is up.
+            marked = sum(endpoint.is_marked for endpoint in able)
+            if self.is_panic and not may_eject_more(marked, len(able), self.policies.outlier):
                 return None
             self.is_panic = is_capped
             self.is_curious = is_capped or self.is_guarded or self.latencies is not None
