@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from random import Random
 from statistics import mean
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from discoclient.balancing.balancer import Balancer, LeastRequest, RandomChoice
 from discoclient.balancing.endpoint import Endpoint
@@ -19,10 +19,7 @@ from .references import one_pair
 from .report import Check, Plan, Report, Table, number
 from .theory import gonnet, growth, one_choice_tail, several_choices_tail, spread_of_maximum
 
-__all__ = ["Bin", "run", "throw"]
-
-BIG = 200_000
-"""From so many on a bin is a `Bin`: a million endpoints, with their locks and counters, are a gigabyte."""
+__all__ = ["run", "throw", "twins"]
 
 SIZES = {1_000: 100, 10_000: 30, 100_000: 5, 1_000_000: 3}
 """Bins, and how often."""
@@ -44,23 +41,6 @@ RULES: dict[str, Rule] = {
 }
 
 
-class Bin:
-    """All that the pickers look at in an endpoint."""
-
-    __slots__ = ("id", "in_flight")
-    weight = 100.0
-
-    def __init__(self, id: str) -> None:
-        self.id = id
-        self.in_flight = 0
-
-    def is_ejected(self, now: float) -> bool:
-        return False
-
-    def start(self, now: float) -> None:
-        self.in_flight += 1
-
-
 @dataclass(frozen=True, slots=True)
 class Thrown:
     rule: str
@@ -80,15 +60,26 @@ def tail(choices: int) -> list[float]:
     return one_choice_tail() if choices == 1 else several_choices_tail(choices)
 
 
-def throw(balancer: Balancer, bins: int, rng: Random, *, is_light: bool = False) -> list[int]:
-    """As many balls as bins; how many balls the bins have in the end. *is_light*: in a `Bin`, not an `Endpoint`."""
-    if is_light:
-        endpoints = cast("list[Endpoint]", [Bin(str(index)) for index in range(bins)])
-    else:
-        instance = Instance(service="bins", id="instance", host="127.0.0.1", port=80)
-        endpoints = [Endpoint(instance, now=0.0) for _ in range(bins)]
+def twins(count: int) -> list[Endpoint]:
+    """Real endpoints that share what they don't use here (the lock, what speaks against them): a million of them with all
+    that is theirs would be a gigabyte.
+    """
+    instance = Instance(service="bins", id="instance", host="127.0.0.1", port=80)
+    first = Endpoint(instance, now=0.0)
+    parts = [(name, getattr(first, name)) for name in Endpoint.__slots__]
+    made = [first]
+    for _ in range(count - 1):
+        twin = Endpoint.__new__(Endpoint)
+        for name, value in parts:
+            setattr(twin, name, value)
+        made.append(twin)
+    return made
+
+
+def throw(balancer: Balancer, endpoints: Sequence[Endpoint], rng: Random) -> list[int]:
+    """As many balls as bins; how many balls the bins have in the end."""
     pick = balancer.picker(Candidates.of(endpoints), rng).pick
-    for _ in range(bins):
+    for _ in endpoints:
         endpoint = pick(0.0)
         if endpoint is not None:
             endpoint.start(0.0)
@@ -107,7 +98,7 @@ def run(plan: Plan) -> Report:
 def _many(name: str, bins: int, times: int, rng: Random) -> Thrown:
     maxima, shares = [], [0.0] * 16
     for _ in range(times):
-        loads = throw(RULES[name].balancer, bins, rng, is_light=bins >= BIG)
+        loads = throw(RULES[name].balancer, twins(bins), rng)
         maxima.append(max(loads))
         counts = [0] * (maxima[-1] + 1)
         for load in loads:
@@ -128,8 +119,7 @@ def _known(each: Thrown) -> str:
 _ABOUT = (
     "*one pair*: our picker without its second look, which is two choices and no more; as it is shipped it makes two to "
     "four. *expected*: from the limit of the loads (one choice: Poisson; more: Mitzenmacher's differential equations), "
-    "bins taken as independent. *growth*: ln n / ln ln n and ln ln n / ln 2, up to a factor that goes to 1 and a "
-    f"constant. From {BIG:,} bins on the pickers are real and the endpoints light."
+    "bins taken as independent. *growth*: ln n / ln ln n and ln ln n / ln 2, up to a factor that goes to 1 and a constant."
 )
 
 

@@ -1,4 +1,4 @@
-"""A simulated client process: it keeps a view as the resolver does, and drives the real flow as the shells do.
+"""A simulated client process: it drives the real flow as the shells do.
  What a shell adds to the flow is modelled: connections that are kept and grow old, the time to connect, a timeout for
 each attempt, a deadline for the call, and races. The order of what happens to tickets and responses is that of
 `AsyncDiscoTransport`.
@@ -10,26 +10,19 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from math import inf
 from random import Random
-from typing import TYPE_CHECKING
 
-from discoclient.balancing.endpoint import Endpoint, Rank, Ticket
-from discoclient.balancing.guard import VanishGuard
+from discoclient.balancing.endpoint import Endpoint, Ticket
 from discoclient.balancing.preferences import Preferences
-from discoclient.balancing.reconcile import reconcile
-from discoclient.balancing.view import View, build_view
 from discoclient.calling.flow import Caller, CallFlow
 from discoclient.calling.ledger import Ledger, Policies
 from discoclient.calling.steps import Call, End, Send, Sleep, Step
 from discoclient.model.events import Event
-from discoclient.model.instance import State
 from discoclient.model.outcome import Outcome, OutcomeKind
 from discoclient.model.snapshot import Snapshot
 
+from .known import Known
 from .loop import Loop
 from .servers import Server
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
 
 __all__ = ["Client", "Request"]
 
@@ -133,103 +126,31 @@ class Client:
         """
         self.loop = loop
         self.name = name
-        self.view: View | None = None
-        self.endpoints: Mapping[str, Endpoint] = {}
+        self.known = Known(loop, preferences, rng)
         self.events: Counter[str] = Counter()
-        self.all_endpoints: list[Endpoint] = []
-        """Every one it ever had."""
         self._servers = servers
         self._preferences = preferences
         self._learn: Callable[[Endpoint, Outcome, float], None] | None = getattr(
             preferences.balancer, "learn", None
         )
         """For balancers of `references` that want to know of every outcome; ours learn from the endpoints."""
-        self._rng = rng
         self._over = over
         self._timeout = timeout
         self._trip = trip
         self._redraw = redraw
-        self._snapshot: Snapshot | None = None
         self._ledger = Ledger("sim", policies)
-        self._caller = Caller(self._newest, self._ledger, emit=self._note, clock=loop.clock, rng=rng)
-        self._guard = VanishGuard()
-        self._held: dict[str, tuple[Endpoint, float]] = {}
-        self._memory: dict[str, Endpoint] = {}
+        self._caller = Caller(self.known.newest, self._ledger, emit=self._note, clock=loop.clock, rng=rng)
         self._early: list[Request] = []
         """Requests that came before anything was known."""
         self._idle: dict[str, list[float]] = {}
         """By instance: until when each idle connection is kept, the youngest last."""
 
-    # ---- the set, as `Resolver` keeps it
-
     def learn(self, snapshot: Snapshot) -> None:
-        """The registry's news arrive. What is older than what is known is not news."""
-        before = self._snapshot
-        if before is not None and snapshot.revision <= before.revision:
-            return
-        now, known = self.loop.now, before.by_id if before is not None else {}
-        changed = sorted(
-            id for id in {**known, **snapshot.by_id} if known.get(id) is not snapshot.by_id.get(id)
-        )
-        memory = {**self._memory, **{id: endpoint for id, (endpoint, _) in self._held.items()}}
-        previous = self.endpoints
-        self.endpoints, left = reconcile(previous, snapshot, now, changed, memory=memory)
-        self.all_endpoints += [end for id, end in self.endpoints.items() if previous.get(id) is not end]
-        self._snapshot = snapshot
-        retiring = self._part(left, snapshot, {id for id in changed if _was_draining(known, id)})
-        self._rebuild()
-        for endpoint in retiring:
-            endpoint.retire()
+        """The registry's news arrive."""
+        self.known.learn(snapshot)
         early, self._early = self._early, []
         for request in early:
             self.begin(request)
-
-    def _part(self, left: list[Endpoint], snapshot: Snapshot, drained: Collection[str]) -> list[Endpoint]:
-        """Who is to be retired of those that left; the others are held, in case that the registry forgot them."""
-        now = self.loop.now
-        for id in [id for id in self._held if id in snapshot.by_id]:
-            del self._held[id]
-        self._guard.forget(snapshot.by_id)
-        gone = [endpoint for endpoint in left if endpoint.id not in snapshot.by_id]
-        self._memory.update((endpoint.id, endpoint) for endpoint in gone)
-        vanished = [each for each in gone if each.rank is not Rank.NEVER and each.id not in drained]
-        remaining = sum(endpoint.rank is not Rank.NEVER for endpoint in self.endpoints.values())
-        held = set()
-        for endpoint in self._guard.hold(vanished, remaining, now) if self._preferences.grace else ():
-            if endpoint.id not in self._held:
-                twin = (
-                    Endpoint(endpoint.instance, now=now, memory=endpoint) if endpoint.is_retired else endpoint
-                )
-                twin.hold()
-                self._held[endpoint.id] = twin, now
-                self.loop.after(self._preferences.grace, self._drop, twin)
-                held.add(endpoint.id)
-        return [endpoint for endpoint in left if endpoint.id not in held]
-
-    def _drop(self, endpoint: Endpoint) -> None:
-        """It was held long enough."""
-        if self._held.get(endpoint.id, (None,))[0] is endpoint:
-            del self._held[endpoint.id]
-            self._rebuild()
-            endpoint.retire()
-
-    def _rebuild(self) -> None:
-        assert self._snapshot is not None
-        held = {id: endpoint for id, (endpoint, _) in self._held.items()}
-        endpoints = {**held, **self.endpoints} if held else self.endpoints
-        view = build_view(self._snapshot, endpoints, self._preferences, self._rng, self.loop.now)
-        self.view = view
-        if view.rebuild_at is not None:
-            self.loop.at(max(view.rebuild_at, self.loop.now + 0.01), self._refresh, view)
-
-    def _refresh(self, view: View) -> None:
-        """Newcomers get more."""
-        if self.view is view:
-            self._rebuild()
-
-    def _newest(self) -> View:
-        assert self.view is not None
-        return self.view
 
     # ---- requests
 
@@ -238,7 +159,7 @@ class Client:
         return self._ledger.stats()
 
     def begin(self, request: Request) -> None:
-        if self.view is None:
+        if self.known.view is None:
             self._early.append(request)
             return
         request.flow = self._caller.flow(request.call)
@@ -332,7 +253,7 @@ class Client:
                 return
             for other in request.running:
                 self._break_off(other)
-            race.broken_off(now - request.raced, now)
+            race.broken_off(now)
             request.running.clear()
             while request.spoilt:
                 request.spoilt.pop().close()
@@ -353,7 +274,3 @@ class Client:
 
     def _note(self, event: Event) -> None:
         self.events[type(event).__name__] += 1
-
-
-def _was_draining(known: Mapping[str, object], id: str) -> bool:
-    return getattr(known.get(id), "state", None) is State.DRAINING

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -48,8 +49,13 @@ def draw(name: str, data: Mapping[str, Any], folder: Path) -> Path | None:
     with matplotlib.rc_context(cast("Any", _RC)):
         figure = PICTURES[name](data)
         path = folder / f"sim-{name}.png"
-        figure.savefig(path, dpi=_DPI, metadata={"Software": None})
+        raw = BytesIO()
+        figure.savefig(raw, dpi=_DPI)
         _pyplot().close(figure)
+    from PIL import Image
+
+    # A palette: a third of the size, in a repository that keeps every version.
+    Image.open(raw).convert("RGB").quantize(96).save(path, optimize=True)
     return path
 
 

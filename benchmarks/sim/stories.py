@@ -85,7 +85,7 @@ def expand(world: World, careful: Careful) -> None:
 STORIES: Mapping[str, Story] = {
     "clients deploy": Story(8, 0.6 * 8 * EACH, BEGIN + 2.0 * CLIENTS, clients_deploy),
     "servers deploy": Story(8, 0.6 * 8 * EACH, BEGIN + 4.0 * 8, servers_deploy),
-    "shrink": Story(8, 0.7 * 4 * EACH, BEGIN + 5.0, shrink),
+    "shrink": Story(8, 0.7 * 4 * EACH, BEGIN + LEASE + 1.0, shrink),
     "expand": Story(4, 0.7 * 4 * EACH, BEGIN + 12.0, expand),
 }
 

@@ -173,7 +173,7 @@ class World:
         for client in self._all_clients:
             events.update(client.events)
             stats.update(client.stats)
-        left = sum(endpoint.in_flight for client in self._all_clients for endpoint in client.all_endpoints)
+        left = sum(endpoint.in_flight for client in self._all_clients for endpoint in client.known.ever)
         arrivals = {id: server.arrivals for id, server in self.servers.items()}
         return Result(self._samples, arrivals, events, stats, left, self._made)
 

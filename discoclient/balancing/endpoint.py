@@ -139,7 +139,7 @@ class Endpoint:
         if self._waiting:
             silence = now - self._quiet_since
             if silence > latency:
-                latency = silence
+                latency = min(silence, MAX_LATENCY)
         return latency * (self.in_flight + 1)
 
     @property
@@ -183,8 +183,8 @@ class Endpoint:
     ) -> Verdict | None:
         """`observe` and `judge` in one, as an attempt ends."""
         with self._lock:
-            self._stop_waiting(ticket)
             self._observe(outcome, now, outcome.is_failure)
+            self._stop_waiting(ticket)
             return self._judge(ticket, outcome, now, policy, veto, rng)
 
     def learn_success(
@@ -224,8 +224,10 @@ class Endpoint:
         latency = outcome.latency
         if is_failure:
             self.failures += 1
-            worst = 2 * max(self._ewma, self._penalty)
-            self._penalty = min(max(latency, worst, FAILURE_LATENCY), MAX_LATENCY)
+            worst = max(latency, 2 * self._ewma, 2 * self._penalty, FAILURE_LATENCY)
+            if self._waiting:
+                worst = max(worst, now - self._quiet_since)
+            self._penalty = min(worst, MAX_LATENCY)
             self._penalized_at = now
             return
         self._quiet_since = now

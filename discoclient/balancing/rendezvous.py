@@ -80,8 +80,8 @@ class RendezvousPicker:
 def _first(order: Sequence[tuple[Endpoint, float]], now: float, tried: Container[str]) -> Endpoint | None:
     """The first that may be called and has room; the first that may be called, if none has; ``None`` if all are ejected.
 
-    What is fair is judged by those in *order* alone: with many endpoints they are a sample, and looking at all would cost more than
-    it tells.
+    What is fair is judged by those in *order* alone: with many endpoints they are a sample, and looking at all would cost
+    more than it tells.
     """
     busy, total = 1, 0.0
     for endpoint, weight in order:

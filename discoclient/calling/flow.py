@@ -65,11 +65,11 @@ class Caller:
                 return End.THROTTLED
         if call.deadline is not None and now >= call.deadline:
             return End.EXPIRED
-        ledger.record(now)
         progress: _Progress | None = None
         send = self.pick(1, now, call, call.exclude)
         if send is None:
             return End.NO_INSTANCES
+        ledger.record(now)
         while True:
             if call.info is not None:
                 self.announce(send, call)
@@ -81,7 +81,7 @@ class Caller:
             except BaseException:
                 send.ticket.close()
                 if send.race is not None:
-                    send.race.broken_off(0.0, now)
+                    send.race.given_up()
                 raise
             assert outcome is not None
             if send.race is not None:
@@ -94,7 +94,7 @@ class Caller:
             following = None
             if cause is not None:
                 progress = progress or _Progress(self, call)
-                wait = progress.wait_before(cause, outcome, send.number, now)
+                wait = progress.wait_before(cause, outcome, now)
                 if wait:
                     yield Sleep(wait)
                     now = clock()
@@ -116,9 +116,14 @@ class Caller:
                 return None
             ticket = endpoint.start(now)
             if not endpoint.is_retired:
-                return Send(ticket, number, current)
+                return Send(ticket, number, current, now)
             ticket.close()
             tried |= {endpoint.id}
+
+    def has_other(self, now: float, call: Call, tried: frozenset[str]) -> bool:
+        """Whether there is anybody that was not tried."""
+        endpoint = self._view().pick(now, tried, call.key, call.version)
+        return endpoint is not None and endpoint.id not in tried
 
     def announce(self, send: Send, call: Call, *, is_hedge: bool = False) -> None:
         assert call.info is not None
@@ -144,24 +149,28 @@ class _Progress:
         self._caller = caller
         self._call = call
         self._tried = call.exclude
+        self._made = 1
+        """Attempts so far."""
         self._sent = 0
-        """Attempts that may have reached an instance's application."""
+        """Those of them that ended, and may have reached an instance's application."""
         self._backoff: Iterator[float] | None = None
+        policy = caller.ledger.policies.retry
+        self._most = policy.max_attempts if call.retries is None else call.retries + 1
+        self._most_sent = policy.max_attempts_sent
 
-    def wait_before(self, cause: Cause, outcome: Outcome, number: int, now: float) -> float | None:
+    def wait_before(self, cause: Cause, outcome: Outcome, now: float) -> float | None:
         """Seconds to wait before the next attempt; ``None`` if there must not be one."""
         call, rule = self._call, RETRIES[cause]
         policy = self._caller.ledger.policies.retry
         self._sent += rule.was_sent
-        most = policy.max_attempts if call.retries is None else call.retries + 1
         if (
-            number >= most
-            or self._sent >= policy.max_attempts_sent
+            self._made >= self._most
+            or self._sent >= self._most_sent
             or not rule.allows(is_idempotent=call.is_idempotent, is_replayable=call.is_replayable)
         ):
             return None
         wait = 0.0
-        if number > 1 and not rule.is_same:
+        if self._made > 1 and not rule.is_same:
             if self._backoff is None:
                 self._backoff = full_jitter(
                     self._caller.rng, first=policy.backoff_first, cap=policy.backoff_cap
@@ -175,61 +184,70 @@ class _Progress:
 
     def follow(self, send: Send, cause: Cause, now: float) -> Send | None:
         """The next attempt, if there is somebody to send it to and the budget allows it."""
-        caller, number = self._caller, send.number + 1
-        following = self._again(send, number, now) if RETRIES[cause].is_same else None
+        caller, call, ledger = self._caller, self._call, self._caller.ledger
+        is_same = RETRIES[cause].is_same and not send.endpoint.is_retired
+        if not is_same:
+            self._tried |= {send.endpoint.id}
+            if not caller.has_other(now, call, self._tried):
+                return None
+        if not ledger.budget.try_spend(now):
+            ledger.count("budget_exhausted")
+            caller.emit(BudgetExhausted(ledger.service, str(cause)))
+            return None
+        following = self._again(send, now) if is_same else None
         if following is None:
             self._tried |= {send.endpoint.id}
-            following = caller.pick(number, now, self._call, self._tried)
-        if following is None:
-            return None
-        if not caller.ledger.budget.try_spend(now):
-            following.ticket.close()
-            caller.ledger.count("budget_exhausted")
-            caller.emit(BudgetExhausted(caller.ledger.service, str(cause)))
-            return None
-        caller.ledger.count(f"retries.{cause}")
+            following = caller.pick(self._made + 1, now, call, self._tried)
+        if following is not None:
+            self._made += 1
+            ledger.count(f"retries.{cause}")
         return following
 
     def race(self, send: Send, now: float) -> Race | None:
-        """A race for this attempt, if it is known when it is late."""
-        ledger, caller = self._caller.ledger, self._caller
+        """A race for this attempt, if it is known when it is late, and one more may be sent."""
+        ledger, caller, call = self._caller.ledger, self._caller, self._call
         policy, latencies, hedges = ledger.policies.hedge, ledger.latencies, ledger.hedges
         assert policy is not None
         assert latencies is not None
         assert hedges is not None
-        delay = latencies.quantile(policy.percentile, now, least=policy.min_samples)
-        if delay is None:
+        if self._made >= self._most or self._sent + 2 > self._most_sent:
+            return None
+        late = latencies.quantile(policy.percentile, now, least=policy.min_samples)
+        if late is None:
             return None
 
         def start() -> Send | None:
             now = caller.clock()
+            if call.deadline is not None and now >= call.deadline:
+                return None
             self._tried |= {send.endpoint.id}
-            second = caller.pick(send.number + 1, now, self._call, self._tried)
+            if not caller.has_other(now, call, self._tried) or not hedges.try_spend(now):
+                return None
+            second = caller.pick(self._made + 1, now, call, self._tried)
             if second is None:
                 return None
-            if not hedges.try_spend(now):
-                second.ticket.close()
-                return None
-            self._sent += 1
+            self._made += 1
             self._tried |= {second.endpoint.id}
             ledger.count("hedges")
-            if self._call.info is not None:
-                caller.announce(second, self._call, is_hedge=True)
+            if call.info is not None:
+                caller.announce(second, call, is_hedge=True)
             return second
 
         def judge(loser: Send, outcome: Outcome) -> None:
             learn(loser, outcome, ledger, caller.clock(), caller.rng, caller.emit)
+            cause = cause_of(outcome)
+            self._sent += cause is None or RETRIES[cause].was_sent
             if not outcome.has_response:
                 loser.ticket.close()
-            if self._call.info is not None:
-                caller.report(loser, outcome, self._call, None)
+            if call.info is not None:
+                caller.report(loser, outcome, call, None)
 
-        return Race(send, max(delay, policy.min_delay), start=start, judge=judge)
+        return Race(send, max(late, policy.min_delay), start=start, judge=judge)
 
-    def _again(self, send: Send, number: int, now: float) -> Send | None:
+    def _again(self, send: Send, now: float) -> Send | None:
         """To the same endpoint, on a new connection; ``None`` if it is leaving."""
         ticket = send.endpoint.start(now)
         if not send.endpoint.is_retired:
-            return Send(ticket, number, send.view, is_fresh=True)
+            return Send(ticket, self._made + 1, send.view, now, is_fresh=True)
         ticket.close()
         return None

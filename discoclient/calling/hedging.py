@@ -52,9 +52,15 @@ class Race:
         self._judge(send, outcome)
         return False
 
-    def broken_off(self, seconds: float, now: float) -> None:
-        """What still ran was broken off, *seconds* after it began: its instance takes that long, and that is all one knows."""
+    def broken_off(self, now: float) -> None:
+        """What still ran was broken off: its instance takes longer than that, and that is all one knows."""
         for send in self._running:
-            send.endpoint.outlast(seconds, now)
+            send.endpoint.outlast(now - send.began, now)
+            send.ticket.close()
+        self._running.clear()
+
+    def given_up(self) -> None:
+        """The call is given up, and nothing is learnt of it."""
+        for send in self._running:
             send.ticket.close()
         self._running.clear()

@@ -38,7 +38,8 @@ class Call:
 
 @dataclass(slots=True)
 class Send:
-    """Make an attempt at this ticket's endpoint. ``number`` is 1 for the first; ``view`` is what it was picked from.
+    """Make an attempt at this ticket's endpoint. ``number`` is 1 for the first; ``view`` is what it was picked from, ``began``
+    when.
 
     ``is_fresh``: on a new connection. ``headers``: what hooks want to have sent with it. ``race``: whom to ask when it is late.
     """
@@ -46,6 +47,7 @@ class Send:
     ticket: Ticket
     number: int
     view: View
+    began: float
     is_fresh: bool = False
     headers: dict[str, str] | None = None
     race: Race | None = None

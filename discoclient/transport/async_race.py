@@ -26,7 +26,6 @@ async def run_race(race: Race, first: Send, attempts: Attempts[AsyncWire], attem
     """The end of the attempt that decides the race. *attempt* makes one; each has a task of its own."""
     ends: list[End] = []
     deciding: End | None = None
-    began = monotonic()
     try:
         async with anyio.create_task_group() as tasks:
 
@@ -47,7 +46,7 @@ async def run_race(race: Race, first: Send, attempts: Attempts[AsyncWire], attem
         deciding = None  # the caller was cancelled: nobody is there for a response
         raise
     finally:
-        race.broken_off(monotonic() - began, monotonic())
+        race.broken_off(monotonic())
         with anyio.CancelScope(shield=True):
             for end in ends:
                 if end is not deciding and isinstance(end[2], httpx.Response):

@@ -24,7 +24,9 @@ def preferring(balancer: str = "random", **preferences: Any) -> Preferences:
     return Preferences(balancer=find_balancer(balancer), **preferences)
 
 
-def built(endpoints: Sequence[Endpoint], preferences: Preferences, *, now: float = 0.0, seed: int = 1) -> View:
+def built(
+    endpoints: Sequence[Endpoint], preferences: Preferences, *, now: float = 0.0, seed: int = 1
+) -> View:
     by_id = {endpoint.id: endpoint for endpoint in endpoints}
     snapshot = Snapshot("web", 1, {id: endpoint.instance for id, endpoint in by_id.items()})
     return build_view(snapshot, by_id, preferences, Random(seed), now)

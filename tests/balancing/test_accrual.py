@@ -241,6 +241,17 @@ def test_who_comes_back_is_still_ejected_and_its_next_ejection_is_longer() -> No
     assert gone.accrual.ejections == 1, "what is remembered is a copy"
 
 
+@pytest.mark.parametrize("outcome", [OK, SILENT, BUSY, REFUSED], ids=lambda each: each.kind)
+def test_who_comes_back_costs_what_it_did(outcome: Outcome) -> None:
+    gone = Endpoint(instance(1), now=0.0, latency=0.02)
+    ticket = gone.start(0.0)
+    gone.learn(ticket, outcome, 1.0, OutlierPolicy(), lambda endpoint: None, Random(1))
+    ticket.close()
+    back = Endpoint(instance(1), now=5.0, memory=gone)
+    assert back.latency(5.0) == gone.latency(5.0)
+    assert back.cost(5.0) == gone.cost(5.0)
+
+
 def test_a_probe_that_was_out_when_it_left_does_not_keep_it_ejected_for_ever() -> None:
     gone = Endpoint(instance(1), now=0.0)
     eject(gone)

@@ -12,7 +12,7 @@ from tests.balancing.building import check_shares
 from tests.balancing.fleet import BALANCERS, fleet, instance, play, view
 
 every_balancer = pytest.mark.parametrize("balancer", BALANCERS)
-loads = pytest.mark.parametrize("in_flight", [0, 1, 1000])
+loads = pytest.mark.parametrize("in_flight", [1, 1000])
 
 
 def shares(weights: list[float]) -> dict[str, float]:
@@ -21,7 +21,7 @@ def shares(weights: list[float]) -> dict[str, float]:
 
 @every_balancer
 @loads
-@pytest.mark.parametrize("weights", [[100, 100, 100, 5], [1, 2, 3, 4, 5], [1, 1, 1]], ids=str)
+@pytest.mark.parametrize("weights", [[100, 100, 100, 5], [1, 2, 3, 4, 5]], ids=str)
 def test_shares_are_within_ten_percent_over_ten_thousand_picks(
     balancer: str, in_flight: int, weights: list[float]
 ) -> None:

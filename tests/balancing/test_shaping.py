@@ -128,9 +128,7 @@ def test_who_is_not_ready_does_not_count_among_the_new_or_the_old() -> None:
 @every_balancer
 @pytest.mark.parametrize("in_flight", [0, 1000])
 @pytest.mark.parametrize(("age", "factor"), [(0.0, 0.1), (5.5, 0.5)])
-def test_a_newcomers_share_follows_its_ramp(
-    balancer: str, in_flight: int, age: float, factor: float
-) -> None:
+def test_a_newcomers_share_follows_its_ramp(balancer: str, in_flight: int, age: float, factor: float) -> None:
     now = 1000.0 + age
     chosen = built(grown(4, 1), preferring(balancer), now=now)
     counts = play(chosen, 5000, in_flight=in_flight, now=now)
@@ -158,9 +156,7 @@ def test_a_ramp_counts_in_every_version_and_zone() -> None:
     endpoints = []
     for number in range(6):
         zone, version = ("a" if number < 4 else "b"), ("1" if number % 2 else "2")
-        endpoints.append(
-            Endpoint(instance(number, zone=zone, version=version), now=0.0, latency=0.01)
-        )
+        endpoints.append(Endpoint(instance(number, zone=zone, version=version), now=0.0, latency=0.01))
     endpoints[0].first_seen = 1000.0
     chosen = built(endpoints, preferring(zone="a", versions={"2": 0.5}), now=1000.0)
     counts = play(chosen, 10_000, now=1000.0)

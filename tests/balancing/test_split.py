@@ -162,7 +162,9 @@ def test_a_key_stays_with_its_version_and_keys_are_split_by_the_shares(balancer:
     second = keyed(built(endpoints, preferences, seed=2), KEYS)
     assert {key for key, id in second.items() if id.startswith("canary")} == canaries
     more = keyed(built(endpoints, preferring(balancer, versions={"2": 0.3})), KEYS)
-    assert canaries <= {key for key, id in more.items() if id.startswith("canary")}, "a bigger canary takes more"
+    assert canaries <= {key for key, id in more.items() if id.startswith("canary")}, (
+        "a bigger canary takes more"
+    )
 
 
 def test_versions_are_split_among_the_unready_too() -> None:

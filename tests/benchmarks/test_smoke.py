@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.__main__ import BENCHMARKS
-from benchmarks.trouble_proxies import find, main
+from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.children import Child, cpu_seconds, thread_count
+from benchmarks.trouble_proxies import find
 
 ROOT = Path(__file__).parents[2]
 

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Container, Sequence
+from random import Random
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import anyio
 import pytest
 
-from discoclient import Event
+from discoclient import Endpoint, Event
 from discoclient.transport import async_transport, router, sync_transport
 from tests.client.fleet import Fleet
 from tests.support.servers import Behaviour, HttpServer
 
-__all__ = ["IDEMPOTENT", "OTHER", "DecisionClock", "Events", "Waits", "counts", "disco", "in_order"]
+__all__ = [
+    "HTTPX_ON_TRIO",
+    "IDEMPOTENT",
+    "OTHER",
+    "DecisionClock",
+    "Events",
+    "FirstWell",
+    "Waits",
+    "counts",
+    "disco",
+    "in_order",
+]
 
 T = TypeVar("T")
+
+HTTPX_ON_TRIO = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <async_generator object ByteStream.__aiter__"
+)
+"""For a body that the server does not read: httpx, also by itself, leaves its iterator unfinished, and trio warns of that."""
 
 IDEMPOTENT = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
 OTHER = ("POST", "PATCH", "PROPFIND")
@@ -36,6 +54,22 @@ def counts(servers: list[HttpServer]) -> list[int]:
 def disco(**options: Any) -> dict[str, Any]:
     """Options for one request."""
     return {"extensions": {"disco": options}}
+
+
+class FirstWell:
+    """A balancer: as `BySlot`, but who is left alone is asked only if nobody else is left."""
+
+    def picker(self, endpoints: Sequence[Endpoint], rng: Random) -> _FirstWellPicker:
+        return _FirstWellPicker(sorted(endpoints, key=lambda endpoint: endpoint.instance.slot))
+
+
+class _FirstWellPicker:
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self._endpoints = endpoints
+
+    def pick(self, now: float, tried: Container[str] = ()) -> Endpoint | None:
+        left = [endpoint for endpoint in self._endpoints if endpoint.id not in tried]
+        return next((each for each in left if not each.is_ejected(now)), left[0] if left else None)
 
 
 class Events:
@@ -82,15 +116,19 @@ class _Anyio:
 class DecisionClock:
     """Stands in for `time.monotonic` where decisions are made (whom to pick, whether to hedge), and nowhere else.
 
-    To be made before the client's first call. Deadlines, and what a request really takes, are the real clock's.
+    To be made before the client's first call. Deadlines are moments of the real clock: a call that has one is to be made when
+    this one is not *ahead* of it. With *is_frozen* it moves only when it is told to.
     """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._ahead = 0.0
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, *, ahead: float = 0.0, is_frozen: bool = False
+    ) -> None:
+        self._ahead = ahead
+        self._frozen_at = time.monotonic() if is_frozen else None
         monkeypatch.setattr(router, "monotonic", self.now)
 
     def now(self) -> float:
-        return time.monotonic() + self._ahead
+        return (self._frozen_at or time.monotonic()) + self._ahead
 
     def advance(self, seconds: float) -> None:
         self._ahead += seconds

@@ -113,8 +113,8 @@ async def test_with_a_deadline_it_says_how_long_is_too_long(
     shell: Shell, fleet: Fleet, waits: Waits, is_client_s: bool
 ) -> None:
     servers = in_order(fleet, busy(20), answer(b"ok"))
-    client_s, request_s = ({"deadline": 600.0}, {}) if is_client_s else ({}, disco(deadline=600.0))
-    async with shell.client(balancer=BySlot(), **client_s) as client:
+    client_s, request_s = (600.0, {}) if is_client_s else (None, disco(deadline=600.0))
+    async with shell.client(balancer=BySlot(), deadline=client_s) as client:
         assert (await client.get(**request_s)).content == b"ok"
     assert counts(servers) == [1, 1]
     assert waits == [20.0]
@@ -126,8 +126,8 @@ async def test_what_would_be_after_the_deadline_is_not_waited_for(
     shell: Shell, fleet: Fleet, waits: Waits, is_client_s: bool
 ) -> None:
     servers = in_order(fleet, busy(3600), answer())
-    client_s, request_s = ({"deadline": 60.0}, {}) if is_client_s else ({}, disco(deadline=60.0))
-    async with shell.client(balancer=BySlot(), **client_s) as client:
+    client_s, request_s = (60.0, {}) if is_client_s else (None, disco(deadline=60.0))
+    async with shell.client(balancer=BySlot(), deadline=client_s) as client:
         assert (await client.get(**request_s)).content == b"busy"
     assert counts(servers) == [1, 0]
     assert waits == []

@@ -299,7 +299,12 @@ async def test_an_answer_that_the_caller_does_not_get_holds_up_nobody(shell: She
 
     in_order(fleet, begin_and_wait(503, length=10, part=b"so f", is_over=is_over.is_set), second)
     was_asked: list[bool] = []
-    waiter = threading.Thread(target=lambda: (was_asked.append(is_asked.wait(3)), is_over.set()))
+
+    def wait() -> None:
+        was_asked.append(is_asked.wait(3))
+        is_over.set()
+
+    waiter = threading.Thread(target=wait)
     try:
         async with shell.client(balancer=BySlot(), timeout=None) as client:
             waiter.start()
