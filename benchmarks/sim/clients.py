@@ -40,7 +40,6 @@ class Request:
         "end",
         "flow",
         "outcome",
-        "raced",
         "running",
         "spoilt",
         "unread",
@@ -54,8 +53,6 @@ class Request:
         self.flow: CallFlow | None = None
         self.running: list[_Attempt] = []
         self.attempts = 0
-        self.raced = 0.0
-        """When its last race began."""
         self.spoilt: list[Ticket] = []
         """Of responses that did not win their race; they are let go when it is over."""
         self.unread: Ticket | None = None
@@ -198,7 +195,6 @@ class Client:
             request.unread = None
         self._send(request, step)
         if step.race is not None:
-            request.raced = self.loop.now
             self.loop.after(step.race.delay, self._late, request, step)
 
     def _send(self, request: Request, send: Send) -> None:

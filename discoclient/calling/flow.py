@@ -96,7 +96,12 @@ class Caller:
                 progress = progress or _Progress(self, call)
                 wait = progress.wait_before(cause, outcome, now)
                 if wait:
-                    yield Sleep(wait)
+                    try:
+                        yield Sleep(wait)
+                    except BaseException:  # given up meanwhile; the attempt had ended all the same
+                        if call.info is not None:
+                            self.report(send, outcome, call, None)
+                        raise
                     now = clock()
                 if wait is not None and (call.deadline is None or now < call.deadline):
                     following = progress.follow(send, cause, now)

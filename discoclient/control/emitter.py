@@ -32,7 +32,11 @@ PAUSE = 10.0
 class Emitter:
     """Calls the hooks of one client. What a hook raises is logged, once for each hook and kind of event, and stops nobody."""
 
-    def __init__(self, hooks: Iterable[Hook] = ()) -> None:
+    def __init__(self, hooks: object = ()) -> None:
+        if isinstance(hooks, str | bytes) or not isinstance(hooks, Iterable):
+            raise ConfigError(
+                f"hooks= takes a sequence of objects with a method on_event(event); got {hooks!r}"
+            )
         self.hooks = tuple(hooks)
         for hook in self.hooks:
             if isinstance(hook, type) or not isinstance(hook, Hook):

@@ -8,7 +8,6 @@ from time import monotonic
 from typing import TypeAlias
 
 import anyio
-import httpx
 
 from ..calling.hedging import Race
 from ..calling.steps import Send
@@ -26,6 +25,7 @@ async def run_race(race: Race, first: Send, attempts: Attempts[AsyncWire], attem
     """The end of the attempt that decides the race. *attempt* makes one; each has a task of its own."""
     ends: list[End] = []
     deciding: End | None = None
+    failure: Exception | None = None
     try:
         async with anyio.create_task_group() as tasks:
 
@@ -39,9 +39,14 @@ async def run_race(race: Race, first: Send, attempts: Attempts[AsyncWire], attem
 
             tasks.start_soon(run, first)
             await anyio.sleep(race.delay)
-            second = race.late()
-            if second is not None:
-                tasks.start_soon(run, second)
+            try:
+                second = race.late()
+            except Exception as error:  # a balancer's own; raised below, and not as a group
+                failure = error
+                tasks.cancel_scope.cancel()
+            else:
+                if second is not None:
+                    tasks.start_soon(run, second)
     except BaseException:
         deciding = None  # the caller was cancelled: nobody is there for a response
         raise
@@ -49,8 +54,13 @@ async def run_race(race: Race, first: Send, attempts: Attempts[AsyncWire], attem
         race.broken_off(monotonic())
         with anyio.CancelScope(shield=True):
             for end in ends:
-                if end is not deciding and isinstance(end[2], httpx.Response):
-                    with suppress(Exception):
-                        await end[2].aclose()
+                if end is not deciding:
+                    attempts.settle(end[0], end[2])  # it is told of, if nothing better comes
+                    response = attempts.take_response()
+                    if response is not None:
+                        with suppress(Exception):
+                            await response.aclose()
+    if failure is not None:
+        raise failure
     assert deciding is not None
     return deciding

@@ -1,6 +1,4 @@
-"""A race in threads, for sync clients that ask for hedging: the first good answer counts, and the other attempt is broken
-off.
-"""
+"""A race in threads, for sync clients that ask for hedging: the first good answer counts, the other attempt is broken off."""
 
 from __future__ import annotations
 
@@ -20,29 +18,51 @@ from .attempts import Attempts, Result
 from .link import SyncConnection
 from .sync_pool import SyncWire
 
-__all__ = ["run_race"]
+__all__ = ["Lanes", "run_race"]
 
-Attempt: TypeAlias = Callable[[Send, Attempts[SyncWire], dict[int, SyncConnection]], tuple[Outcome, Result]]
+
+class Lanes:
+    """The connections that carry the attempts of a race, for whoever breaks them off."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connections: dict[int, SyncConnection] = {}
+        self._is_over = False
+
+    def enter(self, number: int, connection: SyncConnection) -> None:
+        """Before anything is sent. Raises if the race is over by now."""
+        with self._lock:
+            if self._is_over:
+                raise ConnectionAbortedError("another attempt has won")
+            self._connections[number] = connection
+
+    def close(self, running: set[int]) -> None:
+        """The race is over: break off what still runs."""
+        with self._lock:
+            self._is_over = True
+        for number in running & self._connections.keys():
+            self._connections[number].link.break_off()
+
+
+Attempt: TypeAlias = Callable[[Send, Attempts[SyncWire], Lanes], tuple[Outcome, Result]]
 End: TypeAlias = tuple[Send, Outcome, Result]
 
 
 def run_race(race: Race, first: Send, attempts: Attempts[SyncWire], attempt: Attempt) -> End:
     """The end of the attempt that decides the race. *attempt* makes one; each has a thread of its own."""
     ends: SimpleQueue[End] = SimpleQueue()
-    connections: dict[int, SyncConnection] = {}
+    lanes = Lanes()
     running: set[int] = set()
     lock = threading.Lock()
     is_over = False
 
     def run(send: Send) -> None:
-        outcome, result = attempt(send, attempts, connections)
+        outcome, result = attempt(send, attempts, lanes)
         with lock:
             if not is_over:
                 ends.put((send, outcome, result))
                 return
-        if isinstance(result, httpx.Response):  # too late: somebody else has won
-            with suppress(Exception):
-                result.close()
+        _drop(result)  # too late: somebody else has won
 
     def start(send: Send) -> None:
         running.add(send.number)
@@ -61,18 +81,18 @@ def run_race(race: Race, first: Send, attempts: Attempts[SyncWire], attempt: Att
             running.discard(send.number)
             if race.ended(send, outcome):
                 return send, outcome, result
-            if isinstance(result, httpx.Response):
-                with suppress(Exception):
-                    result.close()
+            attempts.settle(send, result)  # it is told of, if nothing better comes
+            _drop(attempts.take_response())
     finally:
         with lock:
             is_over = True
         while not ends.empty():
-            _, _, result = ends.get()
-            if isinstance(result, httpx.Response):
-                with suppress(Exception):
-                    result.close()
-        for number in running:
-            if number in connections:
-                connections[number].link.break_off()
+            _drop(ends.get()[2])
+        lanes.close(running)
         race.broken_off(monotonic())
+
+
+def _drop(result: Result | None) -> None:
+    if isinstance(result, httpx.Response):
+        with suppress(Exception):
+            result.close()

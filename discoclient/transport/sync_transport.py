@@ -22,7 +22,7 @@ from .options import NO_CALL, read_call
 from .router import Route, Router, late
 from .settings import Settings, TransportOptions
 from .sync_pool import SyncPool, SyncWire
-from .sync_race import run_race
+from .sync_race import Lanes, run_race
 from .telling import Told
 from .wire import as_httpx, wire_errors
 
@@ -116,11 +116,9 @@ class DiscoTransport(httpx.BaseTransport):
             raise route.unknown(call, timeout)
 
     def _attempt(
-        self, send: Send, attempts: Attempts[SyncWire], connections: dict[int, SyncConnection] | None = None
+        self, send: Send, attempts: Attempts[SyncWire], lanes: Lanes | None = None
     ) -> tuple[Outcome, Result]:
-        """One attempt. The connection that carries it is in *connections*, by the attempt's number, for whoever breaks it
-        off.
-        """
+        """One attempt. In a race, *lanes* know what carries it."""
         began = monotonic()
         pool = attempts.route.wire.pool(send.endpoint)
         is_warm, link, connection = False, None, None
@@ -129,8 +127,8 @@ class DiscoTransport(httpx.BaseTransport):
             connection = pool.take(attempts.pool_timeout(extensions), is_fresh=send.is_fresh)
             is_warm, link = connection.is_idle(), connection.link
             link.begin(attempts.call.deadline)
-            if connections is not None:
-                connections[send.number] = connection
+            if lanes is not None:
+                lanes.enter(send.number, connection)
             try:
                 request = pool.origin.aim(attempts.request, attempts.headers(send), extensions)
                 answer = connection.handle_request(request)

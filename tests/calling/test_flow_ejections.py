@@ -107,6 +107,9 @@ def test_success_window_reaches_the_endpoints() -> None:
     script = "5+5_+5"
     assert ejected_at(OutlierPolicy(), script, pause=8.0) == 6
     assert ejected_at(OutlierPolicy(success_window=5.0), script, pause=8.0) is None
+    # Good answers move the window on as well: what is left of this one at its end is two of three.
+    policy = OutlierPolicy(success_window=5.0, min_requests=3)
+    assert ejected_at(policy, "55_+_+5", pause=3.0) == 7
 
 
 def test_who_has_left_is_not_counted_in_the_share_that_may_be_ejected() -> None:

@@ -426,7 +426,7 @@ async def test_both_are_given_up_at_the_deadline(shell: Shell, fleet: Fleet, sta
     async with stage.client() as client:
         await stage.prime(client)
         with pytest.raises(DeadlineExceeded):
-            await client.get(**disco(deadline=0.3))
+            await client.get(**disco(deadline=1.0))
         assert counts(servers) == [1, 1, 0]
         assert fleet.in_flight() == 0
         await shell.eventually(lambda: [server.connections for server in servers[:2]] == [0, 0])
@@ -490,7 +490,8 @@ async def test_what_waits_for_a_connection_when_the_race_is_over_is_not_sent(
 ) -> None:
     is_over = threading.Event()
     slow, fast = stage.set(answer(), answer(b"fast"))
-    async with stage.client(limits=httpx.Limits(max_connections=1)) as client:
+    timeout = httpx.Timeout(20, pool=5.0)
+    async with stage.client(limits=httpx.Limits(max_connections=1), timeout=timeout) as client:
         await stage.prime(client)
         slow.behaviour = in_turn(stream([b"first", b"last"], wait=is_over.is_set), answer())
         held = await client.open(**disco(exclude=[fleet.instance(fast).id]))

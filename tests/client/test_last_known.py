@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from discoclient import DiscoClient, DiscoveryTimeout
+from discoclient import DiscoClient, DiscoTransport, DiscoveryTimeout
 from discoclient.control.hub import fresh_hub
 from discoclient.testing import TestRegistry
 from tests.client.shells import Shell, in_every_shell
@@ -84,16 +84,12 @@ async def test_a_start_while_the_registry_is_away_goes_by_what_was_known(
     assert "going on with what was known before" in caplog.text
 
 
-@pytest.mark.parametrize("last_known", [None, "another folder"])
 @in_every_shell
-async def test_without_the_file_such_a_start_fails(
-    shell: Shell, servers: Servers, folder: Path, tmp_path: Path, last_known: str | None
-) -> None:
+async def test_without_the_option_such_a_start_fails(shell: Shell, servers: Servers, folder: Path) -> None:
     """The negative control."""
     remember(folder, servers.start())
-    other = None if last_known is None else tmp_path / last_known
     with life(is_down=True):
-        async with shell.client(last_known=other, discovery_timeout=0.3) as client:
+        async with shell.client(discovery_timeout=0.3) as client:
             with pytest.raises(DiscoveryTimeout):
                 await client.get()
 
@@ -214,25 +210,26 @@ def _damage(path: Path, damage: str) -> None:
             path.mkdir()
 
 
-@in_every_shell
-async def test_a_file_of_another_service_or_registry_is_not_ours(
-    shell: Shell, servers: Servers, folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_file_of_another_service_folder_or_registry_is_not_ours(
+    servers: Servers, folder: Path, tmp_path: Path
 ) -> None:
-    server = servers.start()
-    remember(folder, server)
-    with life(is_down=True):
-        async with shell.client("other", last_known=folder, discovery_timeout=0.3) as client:
-            with pytest.raises(DiscoveryTimeout):
-                await client.get()
+    remember(folder, servers.start())
     with fresh_hub() as hub:
-        TestRegistry(hub, f"{URL}-too").set_down(True)
-        async with shell.client(last_known=folder, registry=f"{URL}-too", discovery_timeout=0.3) as client:
-            with pytest.raises(DiscoveryTimeout):
-                await client.get()
+        for url in (URL, f"{URL}-too"):
+            TestRegistry(hub, url).set_down(True)
+        for service, options in (
+            ("other", {"last_known": folder}),
+            ("experiment", {"last_known": tmp_path / "elsewhere"}),
+            ("experiment", {"last_known": folder, "registry": f"{URL}-too"}),
+        ):
+            with (
+                DiscoClient(service, discovery_timeout=0.3, **options) as client,
+                pytest.raises(DiscoveryTimeout),
+            ):
+                client.get("/")
 
 
-@in_every_shell
-async def test_each_service_has_its_file(shell: Shell, servers: Servers, folder: Path) -> None:
+def test_each_service_has_its_file(servers: Servers, folder: Path) -> None:
     one, other = sorted(servers.several(2), key=lambda server: server.port)
     remember(folder, one)
     with life() as registry:
@@ -241,10 +238,10 @@ async def test_each_service_has_its_file(shell: Shell, servers: Servers, folder:
             client.get("/")
             eventually(lambda: sorted(map(_ports, saved(folder)), key=min) == [{one.port}, {other.port}])
     with life(is_down=True):
-        mounts = {"disco://": shell.transport(last_known=folder, discovery_timeout=1.0)}
-        async with shell.plain_client(mounts=mounts) as client:
-            assert await client.port("disco://experiment/") == one.port
-            assert await client.port("disco://other/") == other.port
+        mounts = {"disco://": DiscoTransport(last_known=folder, discovery_timeout=1.0)}
+        with httpx.Client(mounts=mounts) as plain:
+            assert plain.get("disco://experiment/").text == str(one.port)
+            assert plain.get("disco://other/").text == str(other.port)
 
 
 @in_every_shell

@@ -80,7 +80,10 @@ def test_several_instances_leave_all_at_once(registry: TestRegistry) -> None:
 
 def test_who_is_removed_is_gone_and_who_expires_with_all_others_is_mistrusted(registry: TestRegistry) -> None:
     with Servers() as servers:
-        pairs = [(registry.add("one", servers.start().port), registry.add("two", servers.start().port)) for _ in "ab"]
+        pairs = [
+            (registry.add("one", servers.start().port), registry.add("two", servers.start().port))
+            for _ in "ab"
+        ]
         with DiscoClient("one") as one, DiscoClient("two") as two:
             for client in (one, two):
                 client.get("/")

@@ -82,10 +82,10 @@ async def test_each_client_has_the_grace_that_it_asked_for(shell: Shell, fleet: 
 @in_every_shell
 async def test_after_the_grace_they_are_gone_although_they_live(shell: Shell, fleet: Fleet) -> None:
     servers, events = several(fleet), Events()
-    async with shell.client(vanish_grace=0.5, hooks=[events]) as client:
+    async with shell.client(vanish_grace=0.3, hooks=[events]) as client:
         await client.get()
         vanish(fleet, servers)
-        assert events.of(InstancesHeld)[0].seconds == 0.5
+        assert events.of(InstancesHeld)[0].seconds == 0.3
         while not await is_gone(client):
             await shell.sleep(0.01)
         await shell.eventually(lambda: sum(server.connections for server in servers) == 0)

@@ -16,7 +16,7 @@ from tests.client.scenes import counts, disco
 from tests.client.shells import Face, Shell, in_every_shell
 from tests.support.servers import answer, close_unanswered, refused_port
 
-CALLS = 400
+CALLS = 200
 
 
 async def versions_of(client: Face, calls: int = CALLS, **options: Any) -> Counter[str | None]:
@@ -38,7 +38,7 @@ async def test_a_canary_gets_its_share_of_the_requests_however_slow_it_is(
     fleet.add(answer(delay=0.003), version="2")
     async with shell.client(balancer=balancer, versions={"2": 0.1}) as client:
         found = await versions_of(client)
-    assert 15 <= found["2"] <= 75  # 40 of 400 are expected, and 6 more or less usual
+    assert 2 <= found["2"] <= 45  # 20 are expected, and 4 more or less usual
     assert found["1"] == CALLS - found["2"]
 
 
@@ -52,12 +52,12 @@ async def test_without_a_share_a_slow_one_gets_what_the_load_metric_leaves_it(
     fleet.add(answer(delay=0.03), version="2")
     async with shell.client() as client:
         found = await versions_of(client)
-    assert found["2"] < 50  # a fair share would be 100
+    assert found["2"] < 25  # a fair share would be 50
 
 
 @pytest.mark.parametrize(
     ("versions", "least", "most"),
-    [({"2": 0.0}, 0, 0), ({"2": 1.0}, CALLS, CALLS), ({"2": 0.5}, 140, 260), ({"1": 0.9, "2": 0.1}, 10, 90)],
+    [({"2": 0.0}, 0, 0), ({"2": 1.0}, CALLS, CALLS), ({"2": 0.5}, 65, 135), ({"1": 0.9, "2": 0.1}, 2, 45)],
 )
 @in_every_shell
 async def test_the_share_is_what_was_said(
