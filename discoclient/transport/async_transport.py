@@ -130,15 +130,14 @@ class AsyncDiscoTransport(httpx.AsyncBaseTransport):
             connection = await pool.take(attempts.pool_timeout(extensions), is_fresh=send.is_fresh)
             is_warm, link = connection.is_idle(), connection.link
             link.begin(attempts.call.deadline)
-            try:
-                request = pool.origin.aim(attempts.request, attempts.headers(send), extensions)
-                answer = await connection.handle_async_request(request)
-            except BaseException:
+            request = pool.origin.aim(attempts.request, attempts.headers(send), extensions)
+            answer = await connection.handle_async_request(request)
+        except BaseException as error:
+            if connection is not None:
                 await pool.give(connection)
+            if not isinstance(error, Exception):
                 raise
-        except (
-            Exception
-        ) as error:  # every kind: the flow decides, and what it won't retry is raised as it was
+            # Every kind: the flow decides, and what it won't retry is raised as it was.
             return attempts.failed(send, error, began, is_warm=is_warm, link=link)
         assert isinstance(answer.stream, AsyncIterable)
         stream = AsyncTrackedStream(answer.stream, connection, pool, send.ticket)

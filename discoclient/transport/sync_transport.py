@@ -129,15 +129,14 @@ class DiscoTransport(httpx.BaseTransport):
             link.begin(attempts.call.deadline)
             if lanes is not None:
                 lanes.enter(send.number, connection)
-            try:
-                request = pool.origin.aim(attempts.request, attempts.headers(send), extensions)
-                answer = connection.handle_request(request)
-            except BaseException:
+            request = pool.origin.aim(attempts.request, attempts.headers(send), extensions)
+            answer = connection.handle_request(request)
+        except BaseException as error:
+            if connection is not None:
                 pool.give(connection)
+            if not isinstance(error, Exception):
                 raise
-        except (
-            Exception
-        ) as error:  # every kind: the flow decides, and what it won't retry is raised as it was
+            # Every kind: the flow decides, and what it won't retry is raised as it was.
             return attempts.failed(send, error, began, is_warm=is_warm, link=link)
         assert isinstance(answer.stream, Iterable)
         stream = TrackedStream(answer.stream, connection, pool, send.ticket)
