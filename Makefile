@@ -12,7 +12,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 PROJECTS := pyproject.toml sidecar/pyproject.toml
 
-.PHONY: help demo test lint format bench soak clean
+.PHONY: help demo test lint format bench seeded sim soak clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
@@ -38,6 +38,12 @@ format: .venv/.for-dev ## let ruff put the code into shape
 bench: .venv/.for-bench ## the figures, each beside its reference
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+seeded: .venv/.for-dev ## bugs put in on purpose, and which test catches each
+	@$(BIN)/python -m tests.seeded $(ARGS)
+
+sim: .venv/.for-bench ## the simulator: tables and pictures of how balancers do, into docs/images
+	@$(BIN)/python -m benchmarks.sim $(ARGS)
+
 soak: .venv/.for-dev ## the long and full-length fault runs
 	@$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
 
@@ -57,7 +63,7 @@ clean: ## remove .venv and whatever the tools left
 .venv/.for-dev: .venv/.made $(PROJECTS)
 	@echo "installing what tests and lint need into .venv"
 	@$(PIP) --upgrade 'pip>=25.1'
-	@$(PIP) --group dev -e '.[cli,dev-etcd,http2,trio]' -e ./sidecar
+	@$(PIP) --group dev -e '.[cli,dev-etcd,http2,otel,prometheus,trio]' -e ./sidecar
 	@touch .venv/.for-demo $@
 
 .venv/.for-bench: .venv/.for-dev

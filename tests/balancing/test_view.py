@@ -10,8 +10,8 @@ import pytest
 
 from discoclient.balancing.balancer import find_balancer
 from discoclient.balancing.endpoint import Endpoint
-from discoclient.balancing.reconcile import reconcile
 from discoclient.balancing.preferences import Preferences
+from discoclient.balancing.reconcile import reconcile
 from discoclient.balancing.view import View, build_view
 from discoclient.model.instance import Instance, State
 from discoclient.model.outcome import Outcome, OutcomeKind

@@ -293,7 +293,7 @@ async def test_a_transport_for_one_service_carries_nothing_else(shell: Shell, fl
         assert await client.port("http://experiment/x") == server.port
         assert await client.port(f"http://127.0.0.1:{server.port}/x") == server.port
         for url in ("http://whatever.example/x", "https://login.example.com/"):
-            with pytest.raises(RoutingError, match="carries requests to 'experiment' alone.*mounts="):
+            with pytest.raises(RoutingError, match=r"carries requests to 'experiment' alone.*mounts="):
                 await client.get(url)
         for url in ("ftp://experiment/x", "ws://experiment/x"):
             with pytest.raises(httpx.UnsupportedProtocol, match="http://, https:// or disco://"):

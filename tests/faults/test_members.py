@@ -41,7 +41,9 @@ class Callers:
 
     def __init__(self, url: str, stack: ExitStack) -> None:
         self.client = stack.enter_context(DiscoClient("experiment", registry=url))
-        forgetful = stack.enter_context(DiscoClient("experiment", registry=f"{url}?hostnames=1", vanish_grace=0))
+        forgetful = stack.enter_context(
+            DiscoClient("experiment", registry=f"{url}?hostnames=1", vanish_grace=0)
+        )
         for client in (self.client, forgetful):
             client.wait_ready(10)
         forget_when_the_watch_breaks(resolver_of(forgetful))
