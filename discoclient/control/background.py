@@ -42,6 +42,23 @@ class Background:
         """Run *coroutine* there."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._started())
 
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run *coroutine* there, and wait for what comes of it."""
+        try:
+            self.check_elsewhere()
+        except RuntimeError:
+            coroutine.close()
+            raise
+        return self.submit(coroutine).result()
+
+    def check_elsewhere(self) -> None:
+        """Raise `RuntimeError` on the background thread itself: whoever waited there would stop everything."""
+        if self.is_here:
+            raise RuntimeError(
+                "this waits for discoclient's background thread, and was called on it, by a hook or by on_state; "
+                "hand it to a thread of your own"
+            )
+
     def post(self, function: Callable[..., object], *args: object) -> None:
         """Call *function* there, soon. Safe from any thread and from a finalizer; ignored once stopped."""
         loop = self._loop

@@ -48,7 +48,7 @@ class RegistryHandle:
         self._check_open()
         prefix = self._address.keys.all_services
         shared = self._own_hub()
-        keys = shared.background.submit(shared.registry(self._address).children(prefix)).result()
+        keys = shared.background.run(shared.registry(self._address).children(prefix))
         pairs = (key[len(prefix) :].partition("/") for key in keys)
         return sorted(
             {
@@ -91,7 +91,7 @@ class RegistryHandle:
         """What each member of the registry says of itself; empty for a registry without members."""
         self._check_open()
         shared = self._own_hub()
-        return shared.background.submit(shared.registry(self._address).status()).result()
+        return shared.background.run(shared.registry(self._address).status())
 
     def close(self) -> None:
         """Stop looking. An iterator of `watch` ends."""

@@ -97,6 +97,7 @@ class Hub:
                     clock=monotonic,
                     rng=self.rng,
                     post=self.background.post,
+                    check=self.background.check_elsewhere,
                 )
                 self._resolvers[key] = resolver
                 self.background.submit(self._start(resolver))

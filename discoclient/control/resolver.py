@@ -50,13 +50,15 @@ class Resolver:
         clock: Callable[[], float],
         rng: Random,
         post: Callable[[Callable[[], None]], None] = lambda function: None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
-        """*post* calls a function on the background loop."""
+        """*post* calls a function on the background loop. *check* raises where nobody may wait."""
         self.service = service
         self.users = 0
         """How many clients hold it; for the hub."""
         self._clock = clock
         self._post = post
+        self._check = check
         self._publisher = Publisher(service, clock=clock, rng=rng, post=post)
         self._keys = keys
         self._prefix = keys.service(service)
@@ -148,6 +150,7 @@ class Resolver:
         """Block until *is_enough*, or *timeout* seconds; whether it came to that."""
         if is_enough():
             return True
+        self._check()
         changed = threading.Event()
         unsubscribe = self.subscribe(changed.set)
         try:
