@@ -67,7 +67,7 @@ class Publisher:
             if self.snapshot is not None:
                 slot.view = self._build(preferences, self.snapshot)
             self._slots.add(slot)
-        if slot.view is not None and slot.view.rebuild_at is not None:
+        if slot.view is not None and (slot.view.rebuild_at is not None or self._held):
             self._post(self._schedule)
         return slot
 
@@ -111,7 +111,10 @@ class Publisher:
     ) -> tuple[list[Endpoint], tuple[str, ...]]:
         """Of those that left, who is to be retired, and who is held in case that it was the registry that forgot them."""
         present = self.endpoints
-        self._held = {id: held for id, held in self._held.items() if id not in present}
+        # Who is back is held no more; and is another endpoint, if it drains now, or listens elsewhere.
+        back = {id: held for id, (held, _) in self._held.items() if id in present}
+        replaced = [held for id, held in back.items() if held is not present[id]]
+        self._held = {id: held for id, held in self._held.items() if id not in back}
         self._guard.forget(present)
         gone = [endpoint for endpoint in left if endpoint.id not in present]
         for endpoint in gone:
@@ -129,7 +132,7 @@ class Publisher:
                 twin = Endpoint(endpoint.instance, now=now, memory=endpoint) if is_over else endpoint
                 twin.hold()
                 self._held[endpoint.id] = twin, now
-        return [endpoint for endpoint in left if endpoint.id not in ids], ids
+        return [*replaced, *(endpoint for endpoint in left if endpoint.id not in ids)], ids
 
     def _grace(self) -> float:
         return max((slot.preferences.grace for slot in self._slots), default=0.0)
@@ -153,16 +156,18 @@ class Publisher:
     def _schedule(self) -> None:
         """See to the next moment at which a view changes by itself: newcomers get more, and who was held is gone."""
         due: list[float] = []
+        now = self._clock()
         with self._lock:
             for slot in self._slots:
                 if slot.view is not None and slot.view.rebuild_at is not None:
                     due.append(slot.view.rebuild_at)
-                due += [since + slot.preferences.grace for _, since in self._held.values()]
+                ends = (since + slot.preferences.grace for _, since in self._held.values())
+                due += [end for end in ends if end > now]
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if due:
-            wait = max(SHORTEST, min(due) - self._clock())
+            wait = max(SHORTEST, min(due) - now)
             self._timer = asyncio.get_running_loop().call_later(wait, self._refresh)
 
     def _refresh(self) -> None:
@@ -192,6 +197,8 @@ def _difference(
         total=len(after),
         added=tuple(sorted(id for id in changed if id in after and id not in before)),
         removed=tuple(sorted(id for id in changed if id not in after and id in before)),
-        changed=tuple(sorted(id for id in changed if id in after and id in before)),
+        changed=tuple(
+            sorted(id for id in changed if id in after and before.get(id, after[id]) != after[id])
+        ),
         is_suspect=snapshot.suspect,
     )

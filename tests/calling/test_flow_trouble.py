@@ -174,6 +174,11 @@ def test_it_is_not_waited_for_beyond_the_deadline(retry_after: float, again: boo
     assert trace.end is End.DELIVER
 
 
+def test_what_would_end_just_at_the_deadline_is_not_waited_for() -> None:
+    trace = Scene().call([answer(503, latency=0.0, retry_after=5.0), OK], within(5.0))
+    assert (len(trace.sends), trace.sleeps) == (1, [])
+
+
 @pytest.mark.parametrize("longest", [0.0, 1.0, 7.0])
 def test_max_retry_after_is_how_long_without_a_deadline(longest: float) -> None:
     retry = RetryPolicy(max_retry_after=longest)

@@ -164,6 +164,13 @@ def test_a_stale_connection_says_nothing_about_the_endpoint() -> None:
     assert endpoint.failures == 0
     assert endpoint.accrual.ejections == 0
     assert endpoint.latency(scene.now) < 0.02
+    scene = Scene(2)
+    alone = Call(True, True, exclude=frozenset({"instance-1"}), retries=0)
+    for outcome in (NO_ANSWER, NO_ANSWER, STALE, NO_ANSWER, STALE, NO_ANSWER, NO_ANSWER):
+        scene.call([outcome], alone)
+    assert scene.endpoints["instance-0"].is_ejected(scene.now), (
+        "five in a row, and no good answer between them"
+    )
 
 
 def test_a_stale_connection_to_one_that_is_leaving_is_followed_by_another_instance() -> None:

@@ -220,7 +220,11 @@ def test_what_is_no_exception_of_the_hooks_goes_through(interrupt: type[BaseExce
         Emitter([Interrupted()])(QUIET[0])
 
 
-@pytest.mark.parametrize("wrong", [None, object(), Listener, lambda event: None, "hook"], ids=repr)
+@pytest.mark.parametrize(
+    "wrong",
+    [None, object(), Listener, lambda event: None, "hook"],
+    ids=["none", "object", "class", "function", "text"],
+)
 def test_what_is_no_hook_is_an_error_that_says_what_one_is(wrong: Any) -> None:
     with pytest.raises(ConfigError, match=r"on_event\(event\)"):
         Emitter([wrong])
