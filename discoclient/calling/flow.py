@@ -91,22 +91,19 @@ class Caller:
             if not outcome.has_response:
                 send.ticket.close()
             cause = cause_of(outcome)
-            following = None
+            wait: float | None = None
             if cause is not None:
                 progress = progress or _Progress(self, call)
-                wait = progress.wait_before(cause, outcome, now)
-                if wait:
-                    try:
-                        yield Sleep(wait)
-                    except BaseException:  # given up meanwhile; the attempt had ended all the same
-                        if call.info is not None:
-                            self.report(send, outcome, call, None)
-                        raise
-                    now = clock()
-                if wait is not None and (call.deadline is None or now < call.deadline):
-                    following = progress.follow(send, cause, now)
+                wait = progress.wait_before(cause, outcome, send, now)
             if call.info is not None:
-                self.report(send, outcome, call, cause if following is not None else None)
+                self.report(send, outcome, call, cause if wait is not None else None)
+            following = None
+            if cause is not None and wait is not None:
+                if wait:
+                    yield Sleep(wait)
+                    now = clock()
+                if call.deadline is None or now < call.deadline:
+                    following = progress.follow(send, cause, now) if progress is not None else None
             if following is None:
                 is_gone = outcome.kind is OutcomeKind.NOT_SENT and send.endpoint.is_held
                 return End.NO_INSTANCES if is_gone and self._is_nobody_left(call) else End.DELIVER
@@ -163,8 +160,8 @@ class _Progress:
         self._most = policy.max_attempts if call.retries is None else call.retries + 1
         self._most_sent = policy.max_attempts_sent
 
-    def wait_before(self, cause: Cause, outcome: Outcome, now: float) -> float | None:
-        """Seconds to wait before the next attempt; ``None`` if there must not be one."""
+    def wait_before(self, cause: Cause, outcome: Outcome, send: Send, now: float) -> float | None:
+        """Seconds to wait before the next attempt; ``None`` if there must not be one, or there is nobody to send it to."""
         call, rule = self._call, RETRIES[cause]
         policy = self._caller.ledger.policies.retry
         self._sent += rule.was_sent
@@ -185,21 +182,27 @@ class _Progress:
             if call.deadline is None and outcome.retry_after > policy.max_retry_after:
                 return None
             wait = max(wait, outcome.retry_after)
-        return wait if call.deadline is None or now + wait < call.deadline else None
+        if call.deadline is not None and now + wait >= call.deadline:
+            return None
+        return wait if self._is_affordable(cause, send, now) else None
+
+    def _is_affordable(self, cause: Cause, send: Send, now: float) -> bool:
+        """Whether there is somebody to send it to, and the budget allows it."""
+        caller, ledger = self._caller, self._caller.ledger
+        if not (RETRIES[cause].is_same and not send.endpoint.is_retired):
+            self._tried |= {send.endpoint.id}
+            if not caller.has_other(now, self._call, self._tried):
+                return False
+        if ledger.budget.try_spend(now):
+            return True
+        ledger.count("budget_exhausted")
+        caller.emit(BudgetExhausted(ledger.service, str(cause)))
+        return False
 
     def follow(self, send: Send, cause: Cause, now: float) -> Send | None:
-        """The next attempt, if there is somebody to send it to and the budget allows it."""
+        """The next attempt, which was paid for; ``None`` if nobody is left by now."""
         caller, call, ledger = self._caller, self._call, self._caller.ledger
-        is_same = RETRIES[cause].is_same and not send.endpoint.is_retired
-        if not is_same:
-            self._tried |= {send.endpoint.id}
-            if not caller.has_other(now, call, self._tried):
-                return None
-        if not ledger.budget.try_spend(now):
-            ledger.count("budget_exhausted")
-            caller.emit(BudgetExhausted(ledger.service, str(cause)))
-            return None
-        following = self._again(send, now) if is_same else None
+        following = self._again(send, now) if RETRIES[cause].is_same else None
         if following is None:
             self._tried |= {send.endpoint.id}
             following = caller.pick(self._made + 1, now, call, self._tried)

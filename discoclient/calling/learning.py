@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from random import Random
 
 from ..balancing.accrual import Verdict
 from ..balancing.endpoint import Endpoint
 from ..model.events import EjectionSkipped, Event, InstanceEjected, InstanceUnejected
 from ..model.outcome import UNAVAILABLE, Outcome, OutcomeKind
-from ..model.policy import OutlierPolicy
-from .ledger import Ledger, may_eject_more
+from .ledger import CAPPED, Ledger
 from .steps import Send
 
 __all__ = ["learn"]
-
-CAPPED = "max_ejected"
 
 
 def learn(
@@ -33,15 +30,22 @@ def learn(
         endpoint.learn_success(ticket, outcome.latency, now, is_warm=outcome.is_warm, window=window)
         return
 
-    def veto(endpoint: Endpoint) -> str | None:
-        return _veto(endpoint, send.view.endpoints.values(), ledger.policies.outlier, now)
-
-    verdict = endpoint.learn(send.ticket, outcome, now, ledger.policies.outlier, veto, rng)
+    peers = send.view.endpoints.values()
+    verdict = endpoint.learn(
+        ticket,
+        outcome,
+        now,
+        ledger.policies.outlier,
+        lambda endpoint: ledger.reserve(endpoint, peers, now),
+        rng,
+    )
+    if verdict is not None and verdict.is_ejected:
+        ledger.release(endpoint)
     if verdict is not None:
         _tell(verdict, endpoint, ledger, emit)
     if verdict is not None or ledger.is_panic:
         is_capped = verdict is not None and verdict.because == CAPPED
-        change = ledger.panic(send.view.endpoints.values(), now, is_capped=is_capped)
+        change = ledger.panic(peers, now, is_capped=is_capped)
         if change is not None:
             emit(change)
     if kind is OutcomeKind.RESPONSE:
@@ -51,17 +55,6 @@ def learn(
             ledger.latencies.record(outcome.latency, now)
     elif endpoint.is_held and (kind is OutcomeKind.NOT_SENT or kind is OutcomeKind.MISDIRECTED):
         endpoint.retire()  # it vanished from the registry, and really is gone
-
-
-def _veto(endpoint: Endpoint, peers: Iterable[Endpoint], policy: OutlierPolicy, now: float) -> str | None:
-    """Why *endpoint* must not be ejected."""
-    if policy.max_ejected <= 0:
-        return "off"
-    able = [peer for peer in peers if not peer.is_retired]
-    if len(able) <= 1:
-        return "alone"
-    out = sum(peer.is_ejected(now) for peer in able if peer is not endpoint)
-    return None if may_eject_more(out, len(able), policy) else CAPPED
 
 
 def _tell(verdict: Verdict, endpoint: Endpoint, ledger: Ledger, emit: Callable[[Event], None]) -> None:

@@ -16,8 +16,10 @@ from .latencies import Latencies
 from .recovery import Recovery
 from .throttle import Throttle
 
-__all__ = ["Ledger", "Policies", "may_eject_more"]
+__all__ = ["CAPPED", "Ledger", "Policies"]
 
+OFF, ALONE, CAPPED = "off", "alone", "max_ejected"
+"""Why an endpoint that is due for it is not ejected."""
 LOOK_AGAIN = 1.0
 """Seconds between two looks whether a panic is over: each one looks at every endpoint."""
 
@@ -50,6 +52,7 @@ class Ledger:
         # Reentrant: a finalizer may end a call while its thread is in here.
         self._lock = RLock()
         self._counts: Counter[str] = Counter()
+        self._ejecting: set[str] = set()
         self.is_panic = False
         self.is_curious = self.is_guarded or self.latencies is not None
         """Whether a good answer is of interest beyond its endpoint."""
@@ -73,6 +76,27 @@ class Ledger:
         with self._lock:
             counts = dict(self._counts)
         return {"requests": self.budget.recorded, "retries": self.budget.spent, **counts}
+
+    def reserve(self, endpoint: Endpoint, peers: Iterable[Endpoint], now: float) -> str | None:
+        """Why *endpoint* must not be ejected; if it may, its place is taken until `release`: no two threads take the same."""
+        policy = self.policies.outlier
+        if policy.max_ejected <= 0:
+            return OFF
+        able = [peer for peer in peers if not peer.is_retired]
+        if len(able) <= 1:
+            return ALONE
+        with self._lock:
+            others = [peer for peer in able if peer is not endpoint]
+            out = sum(peer.is_ejected(now) or peer.id in self._ejecting for peer in others)
+            if not may_eject_more(out, len(able), policy):
+                return CAPPED
+            self._ejecting.add(endpoint.id)
+        return None
+
+    def release(self, endpoint: Endpoint) -> None:
+        """It is ejected by now."""
+        with self._lock:
+            self._ejecting.discard(endpoint.id)
 
     def admit(self, endpoints: Mapping[str, Endpoint], now: float, rng: Random) -> RequestThrottled | None:
         """Whether a new call may begin; if not, why."""

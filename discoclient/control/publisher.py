@@ -197,8 +197,6 @@ def _difference(
         total=len(after),
         added=tuple(sorted(id for id in changed if id in after and id not in before)),
         removed=tuple(sorted(id for id in changed if id not in after and id in before)),
-        changed=tuple(
-            sorted(id for id in changed if id in after and before.get(id, after[id]) != after[id])
-        ),
+        changed=tuple(sorted(id for id in changed if id in after and before.get(id, after[id]) != after[id])),
         is_suspect=snapshot.suspect,
     )

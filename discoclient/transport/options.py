@@ -23,8 +23,9 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 class DiscoOptions(TypedDict, total=False):
     """Options for one request. An unknown one is an error.
 
-    ``deadline``: seconds from now that the whole call may take: all attempts, the waits between them, and the body.
-    ``hash_key``: a string, bytes or a number; with the balancer ``rendezvous`` equal keys go to the same instance.
+    ``deadline``: seconds from now that the whole call may take: all attempts, the waits between them, and the body. A
+    redirect that is followed is another call.
+    ``hash_key``: a string, bytes or a whole number; with the balancer ``rendezvous`` equal keys go to the same instance.
     ``retries``: how many attempts may follow the first, in place of the policy's.
     ``version``: the only version that the request may go to.
     ``exclude``: ids of instances that the request must not go to.

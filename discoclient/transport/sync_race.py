@@ -36,12 +36,17 @@ class Lanes:
                 raise ConnectionAbortedError("another attempt has won")
             self._connections[number] = connection
 
-    def close(self, running: set[int]) -> None:
+    def leave(self, number: int) -> None:
+        """Before the connection is given back, and may carry another request."""
+        with self._lock:
+            self._connections.pop(number, None)
+
+    def close(self) -> None:
         """The race is over: break off what still runs."""
         with self._lock:
             self._is_over = True
-        for number in running & self._connections.keys():
-            self._connections[number].link.break_off()
+            for connection in self._connections.values():
+                connection.link.break_off()
 
 
 Attempt: TypeAlias = Callable[[Send, Attempts[SyncWire], Lanes], tuple[Outcome, Result]]
@@ -52,7 +57,6 @@ def run_race(race: Race, first: Send, attempts: Attempts[SyncWire], attempt: Att
     """The end of the attempt that decides the race. *attempt* makes one; each has a thread of its own."""
     ends: SimpleQueue[End] = SimpleQueue()
     lanes = Lanes()
-    running: set[int] = set()
     lock = threading.Lock()
     is_over = False
 
@@ -65,7 +69,6 @@ def run_race(race: Race, first: Send, attempts: Attempts[SyncWire], attempt: Att
         _drop(result)  # too late: somebody else has won
 
     def start(send: Send) -> None:
-        running.add(send.number)
         threading.Thread(target=run, args=(send,), name="discoclient-hedge", daemon=True).start()
 
     start(first)
@@ -78,7 +81,6 @@ def run_race(race: Race, first: Send, attempts: Attempts[SyncWire], attempt: Att
                 if second is not None:
                     start(second)
                 continue
-            running.discard(send.number)
             if race.ended(send, outcome):
                 return send, outcome, result
             attempts.settle(send, result)  # it is told of, if nothing better comes
@@ -88,7 +90,7 @@ def run_race(race: Race, first: Send, attempts: Attempts[SyncWire], attempt: Att
             is_over = True
         while not ends.empty():
             _drop(ends.get()[2])
-        lanes.close(running)
+        lanes.close()
         race.broken_off(monotonic())
 
 

@@ -132,12 +132,16 @@ class DiscoTransport(httpx.BaseTransport):
             request = pool.origin.aim(attempts.request, attempts.headers(send), extensions)
             answer = connection.handle_request(request)
         except BaseException as error:
+            if lanes is not None:
+                lanes.leave(send.number)
             if connection is not None:
                 pool.give(connection)
             if not isinstance(error, Exception):
                 raise
             # Every kind: the flow decides, and what it won't retry is raised as it was.
             return attempts.failed(send, error, began, is_warm=is_warm, link=link)
+        if lanes is not None:
+            lanes.leave(send.number)
         assert isinstance(answer.stream, Iterable)
         stream = TrackedStream(answer.stream, connection, pool, send.ticket)
         return attempts.answered(send, answer, stream, began, is_warm=is_warm)

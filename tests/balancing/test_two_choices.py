@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from discoclient.balancing import picker as picker_module
 from discoclient.balancing.endpoint import Endpoint
-from discoclient.balancing.picker import DEAR_BUSY, DEAR_IDLE, EFFORT, PAIRS, TwoChoicesPicker
+from discoclient.balancing.picker import EFFORT, PAIRS, TwoChoicesPicker
 from discoclient.balancing.weights import WeightClasses
 from tests.balancing.fleet import OK, eject, fleet, view
 from tests.support.properties import thorough
@@ -64,10 +64,10 @@ def test_with_one_pair_alone_the_bad_get_what_chance_gives_them(monkeypatch: pyt
 @pytest.mark.parametrize(
     ("factor", "in_flight", "is_put_aside"),
     [
-        (DEAR_IDLE * 0.95, 0, False),
-        (DEAR_IDLE * 1.3, 0, True),
-        (DEAR_BUSY * 0.95, 1, False),
-        (DEAR_BUSY * 1.15, 1, True),
+        (2.4, 0, False),
+        (3.2, 0, True),
+        (1.4, 1, False),
+        (1.75, 1, True),
     ],
 )
 def test_what_is_too_dear_depends_on_whether_it_is_idle(

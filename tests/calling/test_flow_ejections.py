@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 
 from discoclient.balancing.endpoint import Endpoint
+from discoclient.calling.ledger import may_eject_more
 from discoclient.calling.steps import Call, End
 from discoclient.model.events import (
     EjectionSkipped,
@@ -15,7 +18,7 @@ from discoclient.model.events import (
     PanicChanged,
 )
 from discoclient.model.outcome import Outcome
-from discoclient.model.policy import OutlierPolicy
+from discoclient.model.policy import OutlierPolicy, RetryPolicy
 from tests.balancing.fleet import BALANCERS, fleet
 from tests.calling.scene import (
     BUSY,
@@ -118,6 +121,26 @@ def test_who_has_left_is_not_counted_in_the_share_that_may_be_ejected() -> None:
     for number in (0, 1, 2):
         scene.call([NOT_SENT], only(scene, scene.endpoints[f"instance-{number}"]))
     assert len(scene.heard(InstanceEjected)) == 1, "half of three"
+
+
+def test_threads_that_eject_at_the_same_time_stay_within_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each asks whether one more may be ejected before the other one has done it, if nothing keeps them apart."""
+    scene = Scene(2, retry=RetryPolicy(max_attempts=1))
+    together = threading.Barrier(2)
+
+    def ask(ejected: int, total: int, policy: OutlierPolicy) -> bool:
+        with suppress(threading.BrokenBarrierError):
+            together.wait(0.3)
+        return may_eject_more(ejected, total, policy)
+
+    monkeypatch.setattr("discoclient.calling.ledger.may_eject_more", ask)
+    calls = [only(scene, endpoint) for endpoint in scene.endpoints.values()]
+    threads = [threading.Thread(target=scene.call, args=([NOT_SENT], call)) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert sum(endpoint.is_ejected(scene.now) for endpoint in scene.endpoints.values()) == 1
 
 
 # ---- panic
