@@ -27,11 +27,16 @@ class RendezvousPicker:
     Schomaker (2005). A key that was not seen of late costs a look at every endpoint. Without a key it is two random choices.
     """
 
-    __slots__ = ("_by_load", "_orders", "_rng", "_seeds", "_weights")
+    __slots__ = ("_busy", "_by_load", "_left", "_orders", "_rng", "_seeds", "_total", "_weights")
 
     def __init__(self, weights: WeightClasses, rng: Random) -> None:
         self._weights = weights
         self._rng = rng
+        self._total = sum(weights.weights) or float(len(weights.everyone))
+        self._busy = (
+            0  # in flight everywhere, counted anew after so many picks that each pays for a few looks
+        )
+        self._left = 0
         self._seeds = tuple(digest(endpoint.id) for endpoint in weights.everyone)
         self._orders: dict[int, tuple[tuple[Endpoint, float], ...]] = {}
         self._by_load = TwoChoicesPicker(weights, lambda endpoint, now: endpoint.in_flight + 1, rng)
@@ -46,10 +51,16 @@ class RendezvousPicker:
             if len(self._orders) >= REMEMBERED:
                 self._orders.clear()
             order = self._orders[point] = self._order(point)[:DEEP]
-        found = _first(order, now, tried)
-        if found is None and len(order) == DEEP:
+        self._left -= 1
+        if self._left < 0:
+            everyone = self._weights.everyone
+            self._left = len(everyone) // DEEP
+            self._busy = sum(endpoint.in_flight for endpoint in everyone)
+        room = OVERLOAD * (self._busy + 1) / self._total
+        found, has_room = _first(order, now, tried, room)
+        if not has_room and len(order) == DEEP:
             order = self._order(point)
-            found = _first(order, now, tried)
+            found, _ = _first(order, now, tried, room)
         # With all of them ejected, what weighs nothing comes first, and then the order is the order again.
         return found or self._beyond(order, now, tried)
 
@@ -77,21 +88,15 @@ class RendezvousPicker:
         return tuple((endpoint, share) for _, _, endpoint, share in scored)
 
 
-def _first(order: Sequence[tuple[Endpoint, float]], now: float, tried: Container[str]) -> Endpoint | None:
-    """The first that may be called and has room; the first that may be called, if none has; ``None`` if all are ejected.
-
-    What is fair is judged by those in *order* alone: with many endpoints they are a sample, and looking at all would cost
-    more than it tells.
-    """
-    busy, total = 1, 0.0
-    for endpoint, weight in order:
-        busy += endpoint.in_flight
-        total += weight
+def _first(
+    order: Sequence[tuple[Endpoint, float]], now: float, tried: Container[str], room: float
+) -> tuple[Endpoint | None, bool]:
+    """The first that may be called and has room; the first that may be called, if none has. And whether it has."""
     second_best = None
     for endpoint, weight in order:
         if endpoint.id in tried or endpoint.is_ejected(now):
             continue
-        if endpoint.in_flight < math.ceil(OVERLOAD * busy * weight / total):
-            return endpoint
+        if endpoint.in_flight < math.ceil(room * weight):
+            return endpoint, True
         second_best = second_best or endpoint
-    return second_best
+    return second_best, False

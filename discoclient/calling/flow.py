@@ -105,7 +105,10 @@ class Caller:
                 if call.deadline is None or now < call.deadline:
                     following = progress.follow(send, cause, now) if progress is not None else None
             if following is None:
-                is_gone = outcome.kind is OutcomeKind.NOT_SENT and send.endpoint.is_held
+                is_gone = send.endpoint.is_held and outcome.kind in (
+                    OutcomeKind.NOT_SENT,
+                    OutcomeKind.MISDIRECTED,
+                )
                 return End.NO_INSTANCES if is_gone and self._is_nobody_left(call) else End.DELIVER
             send = following
 

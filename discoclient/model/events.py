@@ -114,7 +114,7 @@ class InstanceUnejected:
 
 @dataclass(frozen=True, slots=True)
 class PanicChanged:
-    """So many endpoints look bad that the detector is distrusted: all of them are called again. Or that is over."""
+    """So many endpoints look bad that the detector is distrusted, and no more of them are left alone. Or that is over."""
 
     service: str
     is_panic: bool

@@ -101,7 +101,11 @@ class DiscoTransport(httpx.BaseTransport):
                 step = flow.send(outcome)
         except StopIteration as stop:
             if stop.value is not End.DELIVER:
-                raise route.refused(stop.value, call) from attempts.error
+                refusal, cause = route.refused(stop.value, call), attempts.error
+                discarded = attempts.take_response()
+                if discarded is not None:
+                    _discard(discarded)
+                raise refusal from cause
         except BaseException:
             flow.close()
             discarded = attempts.take_response()

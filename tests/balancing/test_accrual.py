@@ -241,15 +241,23 @@ def test_who_comes_back_is_still_ejected_and_its_next_ejection_is_longer() -> No
     assert gone.accrual.ejections == 1, "what is remembered is a copy"
 
 
-@pytest.mark.parametrize("outcome", [OK, SILENT, BUSY, REFUSED], ids=lambda each: each.kind)
-def test_who_comes_back_costs_what_it_did(outcome: Outcome) -> None:
+def test_who_comes_back_costs_what_it_did() -> None:
     gone = Endpoint(instance(1), now=0.0, latency=0.02)
-    ticket = gone.start(0.0)
-    gone.learn(ticket, outcome, 1.0, OutlierPolicy(), lambda endpoint: None, Random(1))
-    ticket.close()
+    gone.observe(OK, 1.0)
     back = Endpoint(instance(1), now=5.0, memory=gone)
     assert back.latency(5.0) == gone.latency(5.0)
     assert back.cost(5.0) == gone.cost(5.0)
+
+
+@pytest.mark.parametrize("outcome", [SILENT, BUSY, REFUSED], ids=lambda each: each.kind)
+def test_that_it_failed_before_it_left_is_not_held_against_who_comes_back(outcome: Outcome) -> None:
+    """It registered anew, so it is alive; whether it may be called at all is what its ejection says."""
+    gone = Endpoint(instance(1), now=0.0, latency=0.02)
+    gone.learn(gone.start(0.0), outcome, 1.0, OutlierPolicy(), lambda endpoint: None, Random(1))
+    back = Endpoint(instance(1), now=5.0, memory=gone)
+    assert gone.latency(5.0) > 0.5
+    assert back.latency(5.0) < 0.02
+    assert back.is_ejected(1.5) == gone.is_ejected(1.5)
 
 
 def test_a_probe_that_was_out_when_it_left_does_not_keep_it_ejected_for_ever() -> None:

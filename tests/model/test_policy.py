@@ -8,9 +8,22 @@ from typing import Any
 import pytest
 
 from discoclient.model.errors import ConfigError
-from discoclient.model.policy import OutlierPolicy, RetryPolicy, check_seconds
+from discoclient.model.policy import (
+    HedgePolicy,
+    OutlierPolicy,
+    RecoveryPolicy,
+    RetryPolicy,
+    SlowStartPolicy,
+    ThrottlePolicy,
+    check_seconds,
+)
+
+REQUIRED: dict[type, dict[str, Any]] = {RecoveryPolicy: {"min_working": 1}}
 
 COUNTS = [
+    (OutlierPolicy, "min_requests"),
+    (HedgePolicy, "min_samples"),
+    (RecoveryPolicy, "min_working"),
     (RetryPolicy, "max_attempts"),
     (RetryPolicy, "max_attempts_sent"),
     (OutlierPolicy, "consecutive_failures"),
@@ -19,8 +32,28 @@ SECONDS = [
     (RetryPolicy, "connect_timeout"),
     (OutlierPolicy, "base_ejection"),
     (OutlierPolicy, "max_ejection"),
+    (OutlierPolicy, "success_window"),
+    (ThrottlePolicy, "window"),
 ]
-SHARES = [(OutlierPolicy, "max_ejected")]
+SECONDS_OR_NONE = [
+    (RetryPolicy, "backoff_first"),
+    (RetryPolicy, "backoff_cap"),
+    (RetryPolicy, "max_retry_after"),
+    (SlowStartPolicy, "window"),
+    (HedgePolicy, "min_delay"),
+    (RecoveryPolicy, "hold"),
+]
+"""Those that may be 0."""
+SHARES = [
+    (OutlierPolicy, "max_ejected"),
+    (OutlierPolicy, "min_success_rate"),
+    (RetryPolicy, "budget"),
+    (SlowStartPolicy, "floor"),
+    (HedgePolicy, "percentile"),
+    (HedgePolicy, "budget"),
+    (ThrottlePolicy, "max_probability"),
+]
+NUMBERS = [(RetryPolicy, "budget_reserve"), (ThrottlePolicy, "ratio")]
 
 NEVER_RIGHT = [
     None,
@@ -42,13 +75,13 @@ NEVER_RIGHT = [
 
 def check(policy: type, field: str, wrong: object) -> None:
     with pytest.raises(ConfigError) as caught:
-        policy(**{field: wrong})
+        policy(**REQUIRED.get(policy, {}) | {field: wrong})
     assert f"{policy.__name__}.{field}" in str(caught.value)
     assert repr(wrong) in str(caught.value)
 
 
 @pytest.mark.parametrize("wrong", NEVER_RIGHT, ids=repr)
-@pytest.mark.parametrize(("policy", "field"), COUNTS + SECONDS + SHARES)
+@pytest.mark.parametrize(("policy", "field"), COUNTS + SECONDS + SECONDS_OR_NONE + SHARES + NUMBERS)
 def test_what_makes_no_sense_is_an_error_that_names_the_field(
     policy: type, field: str, wrong: object
 ) -> None:
@@ -70,8 +103,14 @@ def test_a_duration_is_more_than_nothing_and_less_than_for_ever(
 
 
 @pytest.mark.parametrize("wrong", [1.001, 2, 50])
-def test_a_share_is_between_nothing_and_everything(wrong: object) -> None:
-    check(OutlierPolicy, "max_ejected", wrong)
+@pytest.mark.parametrize(("policy", "field"), SHARES)
+def test_a_share_is_between_nothing_and_everything(policy: type, field: str, wrong: object) -> None:
+    check(policy, field, wrong)
+
+
+@pytest.mark.parametrize(("policy", "field"), SECONDS_OR_NONE + SHARES)
+def test_nothing_at_all_is_a_choice_where_it_turns_something_off(policy: type, field: str) -> None:
+    assert getattr(policy(**REQUIRED.get(policy, {}) | {field: 0}), field) == 0
 
 
 @pytest.mark.parametrize(
