@@ -232,7 +232,7 @@ def _stories(data: Mapping[str, Any]) -> Any:
                 span = found["begin"], found["end"]
                 axes.set_xlim(moments[0], moments[-1])
         axes.axvspan(*span, color="#000000", alpha=0.07, lw=0)
-        axes.set_title(f"{story}: {failed or 'no'} requests failed, the control's left out")
+        axes.set_title(f"{story}: {failed or 'no'} requests failed")
         axes.set(yscale="log", ylim=(0.08, 5))
         axes.set_yticks([0.1, 0.2, 0.5, 1, 2, 5], ["0.1", "0.2", "0.5", "1", "2", "5"])
         axes.minorticks_off()

@@ -170,7 +170,8 @@ class Scene:
         assert send.ticket.is_open
         assert send.endpoint.in_flight >= 1
         assert not send.endpoint.is_retired
-        outcome = next(script) if script is not None else answers(send)  # type: ignore[operator]
+        outcome = next(script, None) if script is not None else answers(send)  # type: ignore[operator]
+        assert outcome is not None, "more is sent than the script has answers for"
         trace.sends.append(send)
         trace.at.append(self.now)
         trace.outcomes.append(outcome)

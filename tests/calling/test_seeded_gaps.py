@@ -36,7 +36,9 @@ def test_who_begins_to_drain_between_the_pick_and_the_count_gets_nothing(leaving
 
 
 @pytest.mark.parametrize(
-    ("call", "sends"), [(GET, 2), (POST, 1), (STREAMED_PUT, 1), (STREAMED_POST, 1)], ids=str
+    ("call", "sends"),
+    [(GET, 2), (POST, 1), (STREAMED_PUT, 1), (STREAMED_POST, 1)],
+    ids=["get", "post", "streamed put", "streamed post"],
 )
 def test_only_what_may_run_twice_is_sent_twice_when_it_is_late(call: Call, sends: int) -> None:
     """Every attempt gets its answer here, so that one too many does not end as a script that ran out."""
