@@ -47,7 +47,7 @@ class PeakEwma:
 
 
 class LeastRequest:
-    """The one of two with fewer requests in flight (Envoy's ``least_request`` with 2 choices)."""
+    """The one of two with fewer requests in flight (Envoy's ``least_request``), and of two more where both have many."""
 
     def picker(self, endpoints: Candidates, rng: Random) -> Picker:
         return TwoChoicesPicker(WeightClasses(endpoints), _in_flight, rng)
