@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from enum import IntEnum
 from random import Random
 from threading import RLock
 
@@ -17,6 +16,8 @@ from ..model.instance import Instance, State
 from ..model.outcome import Outcome
 from ..model.policy import OutlierPolicy
 from .accrual import PROBE_PASSED, Accrual, Verdict
+from .rank import Rank
+from .ticket import Ticket
 
 __all__ = ["Endpoint", "Rank", "Ticket"]
 
@@ -30,20 +31,6 @@ MAX_LATENCY = 30.0
 
 FORGOTTEN = 5.0
 """Seconds without a request after which it is worth a look how an endpoint is (go-zero's P2C forces a pick after 1 s)."""
-
-
-class Rank(IntEnum):
-    """Which endpoints are called before which."""
-
-    FIRST = 0
-    UNWEIGHTED = 1
-    """Ready, with a weight of 0: only if no other is ready."""
-    UNREADY = 2
-    """Alive, and not well: only if nothing is ready."""
-    HELD = 3
-    """Vanished from the registry with many others: only if nothing else is left."""
-    NEVER = 4
-    """Draining."""
 
 
 class Endpoint:
@@ -109,8 +96,8 @@ class Endpoint:
             self.is_marked = memory.is_marked
 
     def __repr__(self) -> str:
-        retired = ", retired" if self.is_retired else ""
-        return f"<Endpoint {self.id} {self.instance.address} {self.instance.state}, in flight {self.in_flight}{retired}>"
+        is_over = ", retired" if self.is_retired else ""
+        return f"<Endpoint {self.id} {self.instance.address} {self.instance.state}, in flight {self.in_flight}{is_over}>"
 
     # ---- load
 
@@ -192,9 +179,8 @@ class Endpoint:
     ) -> None:
         """`learn` for what nearly always is: a good answer, and no probe. All in one place: it is in every call's way."""
         with self._lock:
-            if ticket.is_waiting:
-                ticket.is_waiting = False
-                self._waiting -= 1
+            self._waiting -= ticket.is_waiting
+            ticket.is_waiting = False
             self._quiet_since = now
             weight = math.exp((self._stamp - now) / DECAY)
             current = self._ewma * weight
@@ -216,9 +202,8 @@ class Endpoint:
             self._observe(outcome, now, outcome.is_failure)
 
     def _stop_waiting(self, ticket: Ticket) -> None:
-        if ticket.is_waiting:
-            ticket.is_waiting = False
-            self._waiting -= 1
+        self._waiting -= ticket.is_waiting
+        ticket.is_waiting = False
 
     def _observe(self, outcome: Outcome, now: float, is_failure: bool) -> None:
         latency = outcome.latency
@@ -260,10 +245,7 @@ class Endpoint:
 
     def wants_probe(self, now: float) -> bool:
         """Whether its ejection is over, and the next request is to find out whether it is well."""
-        if not self.is_marked:
-            return False
-        accrual = self._accrual
-        return now >= accrual.until and not accrual.is_probing
+        return self.is_marked and now >= self._accrual.until and not self._accrual.is_probing
 
     @property
     def accrual(self) -> Accrual:
@@ -303,9 +285,7 @@ class Endpoint:
             verdict = accrual.judge(outcome, now, policy, lambda: veto(self), rng, is_probe=is_probe)
             self.is_marked = accrual.ejections > 0
             if verdict is not None and verdict.reason == PROBE_PASSED:
-                self._ewma = min(
-                    outcome.latency, MAX_LATENCY
-                )  # it is well: what it was before counts no more
+                self._ewma = min(outcome.latency, MAX_LATENCY)  # from before counts no more
             return verdict
         accrual.note_success(now, policy.success_window)
         return None
@@ -321,10 +301,9 @@ class Endpoint:
         """As `update`, but to retire it is left to the caller, who publishes the new set first; True if it is to be done."""
         self._read(instance)
         self.is_held = False
-        if self.rank is Rank.NEVER:
-            return True
-        self.is_retired = False
-        return False
+        if self.rank is not Rank.NEVER:
+            self.is_retired = False
+        return self.rank is Rank.NEVER
 
     def is_at(self, instance: Instance) -> bool:
         """Whether *instance* listens where this endpoint's connections lead."""
@@ -367,20 +346,3 @@ class Endpoint:
         """Don't, any more."""
         with self._lock:
             self._on_retire = [each for each in self._on_retire if each is not callback]
-
-
-class Ticket:
-    """One request in flight. Close it when the response body is closed, or when no response came. Closing twice is once."""
-
-    __slots__ = ("endpoint", "is_open", "is_probe", "is_waiting")
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.endpoint = endpoint
-        self.is_open = True
-        self.is_waiting = True
-        """Whether there is no outcome yet."""
-        self.is_probe = False
-        """Whether it tries an ejected endpoint out."""
-
-    def close(self) -> None:
-        self.endpoint.finish(self)

@@ -396,7 +396,9 @@ def test_a_listing_that_cannot_be_written_is_no_error_of_the_callers(path: Path,
 
 
 def run(code: str, *arguments: object) -> subprocess.Popen[str]:
-    program = "import os, sys\nfrom discoclient.registry.last_known import *\n"
+    program = (
+        "import logging, os, sys\nlogging.basicConfig()\nfrom discoclient.registry.last_known import *\n"
+    )
     program += "from discoclient.registry.protocol import *\n" + code
     return subprocess.Popen(
         [sys.executable, "-c", program, *map(str, arguments)], stderr=subprocess.PIPE, text=True

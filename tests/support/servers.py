@@ -157,6 +157,7 @@ class HttpServer:
     open: set[asyncio.StreamWriter] = field(default_factory=set)
     """The connections that are open now, as far as the server has noticed."""
     _listener: asyncio.Server | None = None
+    _is_killed: bool = False
 
     @property
     def requests(self) -> int:
@@ -176,6 +177,7 @@ class HttpServer:
         return f"{'https' if self.tls else 'http'}://{self.address}"
 
     async def listen(self) -> None:
+        self._is_killed = False
         self._listener = await asyncio.start_server(
             self._serve, "127.0.0.1", self.port, ssl=None if self.is_mute else self.tls, limit=_LIMIT
         )
@@ -192,11 +194,14 @@ class HttpServer:
     async def kill(self) -> None:
         """As SIGKILL does it: nobody listens, and every connection is reset."""
         await self.stop_listening()
+        self._is_killed = True
         for writer in list(self.open):
-            _set_linger(writer.get_extra_info("socket"))
-            writer.transport.abort()
+            _reset(writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_killed:  # it had been accepted, and nobody had begun to serve it
+            _reset(writer)
+            return
         self.accepted += 1
         number = self.accepted
         self.open.add(writer)
@@ -288,6 +293,13 @@ class Servers:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for _ in range(3):  # what was aborted is closed in the loop's next turns
+            await asyncio.sleep(0)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    _set_linger(writer.get_extra_info("socket"))
+    writer.transport.abort()
 
 
 # ---- behaviours
