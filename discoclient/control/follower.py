@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import chain
 from random import Random
 from typing import Generic, TypeVar
 
@@ -19,6 +20,9 @@ T = TypeVar("T")
 
 logger = logging.getLogger("discoclient.registry")
 
+BURST = 100
+"""Events that are told as one change at most, if they are there already when the first one is taken in."""
+
 _LEVELS = {"broke": logging.INFO, "compacted": logging.INFO}
 
 
@@ -27,7 +31,8 @@ class Follower(Generic[T]):
 
     *on_change* is called on the background loop after every change of ``records``, the first knowledge included,
     with the keys that may have changed since the last call; *on_phase* when the knowledge is worth more or less than before.
-    *recall* gives what was known in an earlier life, for a start at which no member answers.
+    *recall* gives what was known in an earlier life, for a start at which no member answers. *on_refused* is called when it
+    turns out that for now there is nothing to wait for: see `refusal`.
     """
 
     def __init__(
@@ -41,14 +46,17 @@ class Follower(Generic[T]):
         clock: Callable[[], float],
         rng: Random,
         on_phase: Callable[[Phase], None] = lambda phase: None,
+        on_refused: Callable[[RegistryError], None] = lambda error: None,
         recall: Callable[[], Listing | None] = lambda: None,
     ) -> None:
         self._registry = registry
         self._range = range
         self._on_change = on_change
         self._on_phase = on_phase
+        self._on_refused = on_refused
         self._recall = recall
         self._phase = Phase.EMPTY
+        self._is_refused = False
         self._clock = clock
         self._machine = WatchMachine(decode, settings=settings, rng=rng)
         self._tasks: dict[Do, asyncio.Task[None]] = {}
@@ -83,17 +91,25 @@ class Follower(Generic[T]):
     def fresh_at(self) -> float | None:
         return self._machine.fresh_at
 
+    @property
+    def refusal(self) -> RegistryError | None:
+        """Why nothing is known and, as things are, nothing will be: the registry refuses us, or TLS can't work.
+
+        ``None`` once something is known, or while it is another kind of trouble. It is tried on in the background.
+        """
+        return self._machine.refusal
+
     async def run(self) -> None:
         """Until cancelled."""
         machine = self._machine
         try:
             self._start(machine.start(self._clock()))
             while True:
-                event = await self._next_event()
-                asks = machine.handle(event, self._clock()) if event is not None else []
-                if machine.wake_at is not None and machine.wake_at <= self._clock():
-                    asks = asks + machine.tick(self._clock())
-                self._start(asks)
+                for event in chain([await self._next_event()], self._meanwhile()):
+                    asks = machine.handle(event, self._clock()) if event is not None else []
+                    if machine.wake_at is not None and machine.wake_at <= self._clock():
+                        asks = asks + machine.tick(self._clock())
+                    self._start(asks)
                 self._report()
         finally:
             for task in self._tasks.values():
@@ -111,6 +127,15 @@ class Follower(Generic[T]):
                 return None
             if task in self._tasks.values():  # else it was replaced meanwhile, and its word no longer counts
                 return event
+
+    def _meanwhile(self) -> Iterator[Event]:
+        """What has happened by now, some at a time: ten thousand changes in a burst are to be told as a few."""
+        for _ in range(BURST):
+            if self._events.empty():
+                return
+            task, event = self._events.get_nowait()
+            if task in self._tasks.values():
+                yield event
 
     def _start(self, asks: list[Ask]) -> None:
         for ask in asks:
@@ -130,7 +155,8 @@ class Follower(Generic[T]):
                     async for batch in registry.watch(self._range, after=ask.after):
                         self._tell(batch)
                 case Do.PROBE:
-                    self._tell(Probed(await registry.probe(self._range, after=ask.after), ask.after))
+                    probe = await registry.probe(self._range, after=ask.after, is_past=ask.is_past)
+                    self._tell(Probed(probe, ask.after, ask.is_past))
                 case Do.LIST_STALE:
                     self._tell(Listed(await self._list_stale(), is_stale=True))
                 case _:
@@ -164,6 +190,9 @@ class Follower(Generic[T]):
         if machine.phase is not self._phase:
             self._phase = machine.phase
             self._on_phase(machine.phase)
+        was_refused, self._is_refused = self._is_refused, machine.refusal is not None
+        if machine.refusal is not None and not was_refused:
+            self._on_refused(machine.refusal)
         changed = machine.take_change()
         self.departed |= machine.take_departed()
         if changed is None and self._owed is None:

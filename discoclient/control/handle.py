@@ -65,9 +65,9 @@ class RegistryHandle:
     def snapshot(self, service: str) -> Snapshot:
         """The newest snapshot of *service*. Raises `DiscoveryTimeout` if nothing is known of it in time."""
         resolver = self._resolver(service)
-        if not resolver.wait(lambda: resolver.snapshot is not None, self._timeout):
+        resolver.wait(lambda: resolver.snapshot is not None or resolver.refusal is not None, self._timeout)
+        if resolver.snapshot is None:
             raise resolver.timed_out(self._timeout)
-        assert resolver.snapshot is not None
         return resolver.snapshot
 
     def watch(self, service: str) -> Iterator[Snapshot]:

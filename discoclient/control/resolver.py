@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from ..balancing.endpoint import Endpoint
 from ..balancing.preferences import Preferences
-from ..model.errors import DiscoveryTimeout, RegistryDenied
+from ..model.errors import DiscoveryTimeout, RegistryDenied, RegistryError
 from ..model.events import Event, PhaseChanged
 from ..model.instance import Instance, State
 from ..model.snapshot import Snapshot
@@ -19,7 +19,7 @@ from ..registry.codec import BadRecord, decode
 from ..registry.happenings import Phase, WatchSettings
 from ..registry.keys import Keys
 from ..registry.last_known import LastKnownFile, last_known_path
-from ..registry.protocol import Entry, Listing, Registry
+from ..registry.protocol import Entry, Listing, Registry, Untrusted
 from .follower import Follower
 from .publisher import Publisher
 from .saver import Saver
@@ -76,6 +76,7 @@ class Resolver:
             clock=clock,
             rng=rng,
             on_phase=self._on_phase,
+            on_refused=lambda error: self.wake(),
             recall=self._recall,
         )
 
@@ -174,15 +175,23 @@ class Resolver:
             except Exception:  # a listener is a caller's
                 logger.exception("a listener failed")
 
+    @property
+    def refusal(self) -> RegistryError | None:
+        """Why it is no use to wait for the first knowledge: wrong user, password or certificate. ``None`` as a rule."""
+        return self._follower.refusal
+
     def timed_out(self, timeout: float) -> DiscoveryTimeout:
-        """The error for a caller who waited *timeout* seconds in vain for the first knowledge."""
-        reason = self._follower.last_error
+        """The error for a caller who waited *timeout* seconds in vain for the first knowledge, or need not wait."""
+        reason = self.refusal or self._follower.last_error
         detail = f": {reason}" if reason else ""
         if isinstance(reason, RegistryDenied):
             said = f"the registry refuses us{detail}. Are user and password right, and may the user read the prefix?"
+        elif isinstance(reason, Untrusted):
+            said = f"the registry can't be trusted{detail}. Are ca=, cert=, key= and server_name= of its URL right?"
         else:
             said = f"the registry did not answer{detail}. Is its address right ('disco doctor' tells), and does it run?"
-        error = DiscoveryTimeout(f"nothing is known of service {self.service!r} after {timeout:g} s; {said}")
+        waited = "" if self.refusal else f" after {timeout:g} s"
+        error = DiscoveryTimeout(f"nothing is known of service {self.service!r}{waited}; {said}")
         error.__cause__ = reason
         return error
 

@@ -32,10 +32,11 @@ class Do(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Do this; ``after`` is the revision to watch or probe from."""
+    """Do this; ``after`` is the revision to watch or probe from; ``is_past``: probe that very revision."""
 
     what: Do
     after: int = 0
+    is_past: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class Listed:
 class Probed:
     probe: Probe
     after: int
+    is_past: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,31 +16,66 @@ Rules that everything here obeys:
    linearizable read proved to be empty. Never because a watch was created.
 3. Silence is not freshness. After ``silence`` seconds without a word, a linearizable question is asked of another member.
 4. What can't be (a deletion of an unknown key, changes out of order) means: list again. Old servers have watch bugs.
-5. A registry whose revision went *back* was restored or wiped: list again, and believe the list.
+5. A registry whose revision went *back* was restored or wiped: list again, and believe the list. One that has overtaken us
+   since is known by its past: what it had at our revision is not what we knew then. Asked after every break.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from random import Random
 from typing import Generic, TypeVar
 
-from ..model.errors import RegistryError, RevisionCompacted
+from ..model.errors import RegistryDenied, RegistryError, RevisionCompacted
 from ..model.schedule import full_jitter, jittered
 from .happenings import Ask, Broke, Do, Event, Failed, Listed, Notice, Phase, Probed, WatchSettings
-from .protocol import Batch, Entry, Listing, Probe
-from .records import Records
+from .protocol import Batch, Entry, Listing, Probe, Untrusted
+from .records import Records, Stamp, _stamp
 
 __all__ = ["WatchMachine"]
 
 T = TypeVar("T")
+
+CHECK_WITHIN = 1.0
+"""Seconds after a watch was resumed, at most, until the past is asked about; at random, for all services resume at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    """Enough of what was known at a revision to tell that history from another one."""
+
+    revision: int
+    count: int
+    newest: Mapping[str, Stamp]
+    """The keys of the newest revision among them, usually one."""
+
+    def agrees(self, probe: Probe) -> bool:
+        last = probe.last
+        if self.count != probe.count or (last is None) != (not self.newest):
+            return False
+        return last is None or self.newest.get(last.key) == _stamp(last)
+
+
+class _Ledger(Records[T]):
+    """Records that can say how far they go."""
+
+    def extent(self, revision: int) -> _Extent:
+        newest = max((stamp[0] for stamp in self._stamps.values()), default=0)
+        keys = {key: stamp for key, stamp in self._stamps.items() if stamp[0] == newest}
+        return _Extent(revision, self.count, keys)
+
+
+_REWRITTEN = (
+    "the registry has another history than the one that was known, as a restored backup has; listing again"
+)
 
 
 class WatchMachine(Generic[T]):
     """Follows one range. ``decode`` turns an entry into what is kept of it, or raises `BadRecord` to have it skipped."""
 
     def __init__(self, decode: Callable[[Entry], T], *, settings: WatchSettings, rng: Random) -> None:
-        self._records = Records(decode)
+        self._records = _Ledger(decode)
         self._settings = settings
         self._rng = rng
         self._stands = False
@@ -49,6 +84,7 @@ class WatchMachine(Generic[T]):
         self._timers: dict[Do, float] = {}
         self._stalled_at: float | None = None
         self._listing_since: int | None = None  # the revision when the listing under way was asked for
+        self._broke_at: _Extent | None = None  # what the registry's past is compared with after a break
         self._is_doubtful = False  # a change is missing: nothing more is applied before a listing came
         self._is_news = False  # known for the first time, which is news even if it is that there is nothing
         self.revision = 0
@@ -58,6 +94,8 @@ class WatchMachine(Generic[T]):
         """Whether ``records`` is only one member's word, without a quorum."""
         self.fresh_at: float | None = None
         """When the registry last proved that ``records`` was all there is."""
+        self.refusal: RegistryError | None = None
+        """Why nothing is known and, as things are, nothing will be: waiting does not help, though it is tried on."""
         self.notices: list[Notice] = []
         """For the shell to take away."""
 
@@ -103,16 +141,23 @@ class WatchMachine(Generic[T]):
                 return self._received(event, now)
             case Broke(error):
                 return self._broke(error, now)
-            case Probed(probe, after):
-                return self._probed(probe, after, now)
-            case Failed(Do.LIST_STALE):
+            case Probed(probe, after, is_past):
+                return self._compared(probe, after, now) if is_past else self._probed(probe, after, now)
+            case Failed(Do.LIST_STALE, error):
+                self.refusal = error if _is_final(error) else None
                 self._timers[Do.LIST_STALE] = now + jittered(self._rng, 1.0, 0.2)
+            case Failed(Do.PROBE, RevisionCompacted()):
+                self.phase = Phase.SUSPECT
+                return self._list()
             case Failed(Do.PROBE):
                 self.phase = Phase.SUSPECT
                 self._retry(Do.PROBE, now)
-            case Failed():
+            case Failed(_, error):
                 self._listing_since = None
                 self._retry(Do.LIST, now)
+                if self.refusal is None and _is_final(error) and Do.LIST_STALE in self._timers:
+                    # For whatever there is to go on with. It has no timer while it is under way.
+                    self._timers[Do.LIST_STALE] = now
         return []
 
     def tick(self, now: float) -> list[Ask]:
@@ -124,6 +169,8 @@ class WatchMachine(Generic[T]):
             del self._timers[what]
             if what is Do.LIST:
                 asks += self._list()
+            elif what is Do.PROBE:
+                asks.append(self._probe())
             elif what is not Do.LIST_STALE or self.phase is Phase.EMPTY:
                 asks.append(Ask(what, self.revision))
         return asks
@@ -140,7 +187,8 @@ class WatchMachine(Generic[T]):
         if is_rewound:
             self._note("rewound", f"the registry went back from {self.revision} to {listing.revision}")
         is_first = self.phase is Phase.EMPTY or self.is_stale
-        if not is_first and not is_rewound and self._records.misses(listing.entries, self.revision):
+        is_explained = is_first or is_rewound or self._is_doubtful
+        if not is_explained and self._records.misses(listing.entries, self.revision):
             self._note("repaired", "listing again found a change that the watch had not delivered")
         self._replace(listing)
         self._is_news |= is_first
@@ -148,13 +196,15 @@ class WatchMachine(Generic[T]):
         self.phase = Phase.SYNCING
         self.is_stale = False
         self.fresh_at = now
+        self.refusal = None
         self._stands = self._is_doubtful = False
-        self._stalled_at = None
+        self._stalled_at = self._broke_at = None
         self._timers = {Do.LIST: now + jittered(self._rng, self._settings.resync, 0.2)}
         return [Ask(Do.WATCH, self.revision)]
 
     def _listed_stale(self, listing: Listing) -> list[Ask]:
         if self.phase is Phase.EMPTY:
+            self.refusal = None
             self._replace(listing)
             self.phase = Phase.SUSPECT
             self.is_stale = self._is_news = True
@@ -167,14 +217,17 @@ class WatchMachine(Generic[T]):
             self._stands = True
             self._opened_at = now
             self.phase = Phase.LIVE
-        if self.phase is Phase.LIVE:  # else a question that is due must not be put off by every event
+        if is_opening and self._broke_at is not None:
+            self._timers[Do.PROBE] = now + self._rng.uniform(0.0, CHECK_WITHIN)
+        elif self.phase is Phase.LIVE and self._broke_at is None:
+            # Else a question that is due must not be put off by every event.
             self._timers[Do.PROBE] = now + jittered(self._rng, self._settings.silence, 0.1)
         if batch.changes:
             return self._changed(batch, now)
         if is_opening and batch.revision < self.revision:
             # A member that lags, or a registry that went back: watching the future is silence (etcd allows it).
             self.phase = Phase.SUSPECT
-            return [Ask(Do.PROBE, self.revision)]
+            return [self._probe()]
         self._calm(now)
         return []
 
@@ -202,6 +255,7 @@ class WatchMachine(Generic[T]):
             self._backoff = None
         self._stands = False
         self._stalled_at = None
+        self._broke_at = self._broke_at or self._records.extent(self.revision)
         self.phase = Phase.SUSPECT
         self._timers.pop(Do.PROBE, None)
         is_compacted = isinstance(error, RevisionCompacted)
@@ -213,7 +267,7 @@ class WatchMachine(Generic[T]):
         return []
 
     def _probed(self, probe: Probe, after: int, now: float) -> list[Ask]:
-        if self._stands:
+        if self._stands and self._broke_at is None:
             self._timers[Do.PROBE] = now + jittered(self._rng, self._settings.silence, 0.1)
         if probe.revision < after:
             self.phase = Phase.SUSPECT
@@ -225,6 +279,8 @@ class WatchMachine(Generic[T]):
             if self._stalled_at is None:
                 self._stalled_at = now + self._settings.stall
             return []
+        if not self._records.extent(after).agrees(probe):
+            return self._doubt("rewound", _REWRITTEN)
         self.revision = probe.revision
         self.fresh_at = now
         if self._stands:
@@ -232,7 +288,25 @@ class WatchMachine(Generic[T]):
             self._backoff = None
         return []
 
+    def _compared(self, probe: Probe, after: int, now: float) -> list[Ask]:
+        """The registry's past is here: is it the one that we knew when the watch broke?"""
+        known = self._broke_at
+        if known is None or known.revision != after or not self._stands or self._is_doubtful:
+            return []
+        self._broke_at = None
+        self._timers[Do.PROBE] = now + jittered(self._rng, self._settings.silence, 0.1)
+        if not known.agrees(probe):
+            return self._doubt("rewound", _REWRITTEN)
+        self.phase = Phase.LIVE
+        return []
+
     # ---- what follows
+
+    def _probe(self) -> Ask:
+        known = self._broke_at
+        if known is None or not self._stands:
+            return Ask(Do.PROBE, self.revision)
+        return Ask(Do.PROBE, known.revision, is_past=True)
 
     def _list(self) -> list[Ask]:
         """Ask for a listing, unless one is under way. A linearizable one can't be older than what is known by now."""
@@ -265,3 +339,7 @@ class WatchMachine(Generic[T]):
 
     def _note(self, kind: str, text: str) -> None:
         self.notices.append(Notice(kind, text))
+
+
+def _is_final(error: RegistryError) -> bool:
+    return isinstance(error, RegistryDenied | Untrusted)

@@ -60,9 +60,9 @@ class MemoryRegistry:
         async with self._changed:
             await self._changed.wait_for(lambda: self._is_down or self._store.revision != revision)
 
-    async def probe(self, range: str, *, after: int) -> Probe:
+    async def probe(self, range: str, *, after: int, is_past: bool = False) -> Probe:
         self._check()
-        return self._store.probe(range, after)
+        return self._store.probe(range, after, is_past=is_past)
 
     async def grant(self, ttl: float) -> LeaseProtocol:
         self._check()

@@ -35,6 +35,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.revision = 1
         self._compacted = 0
+        self._base: dict[str, Entry] = {}  # as of the last revision whose history is gone
         self._entries: dict[str, Entry] = {}
         self._history: list[tuple[int, tuple[Entry | Deletion, ...]]] = []
         self._leases: dict[int, _Lease] = {}
@@ -46,11 +47,17 @@ class MemoryStore:
             self.revision, tuple(self._entries[key] for key in sorted(self._entries) if in_range(key, range))
         )
 
-    def probe(self, range: str, after: int) -> Probe:
-        """The newest change of *range* after *after*, and how many keys it has."""
-        entries = self.list(range).entries
-        newest = max((entry.mod_revision for entry in entries), default=0)
-        return Probe(self.revision, newest if newest > after else 0, len(entries))
+    def probe(self, range: str, after: int, *, is_past: bool = False) -> Probe:
+        """The newest change of *range* after *after*, and how many keys it has; with *is_past*, as of *after*.
+
+        Raises `RevisionCompacted` if that is a revision of which nothing is known: not any more, or not yet.
+        """
+        found = self._as_of(after) if is_past else self._entries
+        entries = [entry for key, entry in found.items() if in_range(key, range)]
+        last = max(entries, key=lambda entry: entry.mod_revision, default=None)
+        if last is not None and last.mod_revision > after:
+            return Probe(self.revision, last.mod_revision, len(entries))
+        return Probe(self.revision, 0, len(entries), last)
 
     def batches(self, range: str, after: int) -> Iterable[Batch]:
         """What changed in *range* after *after*, a revision at a time. Raises `RevisionCompacted`."""
@@ -120,9 +127,30 @@ class MemoryStore:
 
     def compact(self, revision: int) -> None:
         """Forget the history before *revision*."""
-        self._compacted = max(self._compacted, min(revision, self.revision) - 1)
-        self._history = [item for item in self._history if item[0] > self._compacted]
+        compacted = max(self._compacted, min(revision, self.revision) - 1)
+        self._base = _fold(self._base, self._history, compacted)
+        self._compacted = compacted
+        self._history = [item for item in self._history if item[0] > compacted]
 
     def wipe(self) -> None:
         """Start from nothing, as a cluster that lost its data does: keys, leases, history and revision."""
         self.__init__()  # type: ignore[misc]
+
+    def _as_of(self, revision: int) -> dict[str, Entry]:
+        if not self._compacted < revision <= self.revision:
+            raise RevisionCompacted(f"revision {revision} is not there; list again")
+        return _fold(self._base, self._history, revision)
+
+
+def _fold(
+    base: dict[str, Entry], history: Iterable[tuple[int, tuple[Entry | Deletion, ...]]], last: int
+) -> dict[str, Entry]:
+    """*base* after the changes up to revision *last*."""
+    entries = dict(base)
+    for _, changes in (item for item in history if item[0] <= last):
+        for change in changes:
+            if isinstance(change, Entry):
+                entries[change.key] = change
+            else:
+                entries.pop(change.key, None)
+    return entries

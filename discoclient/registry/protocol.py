@@ -10,7 +10,26 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["Batch", "Deletion", "Entry", "Lease", "Listing", "MemberStatus", "Probe", "Put", "Registry"]
+from ..model.errors import RegistryUnavailable
+
+__all__ = [
+    "Batch",
+    "Deletion",
+    "Entry",
+    "Lease",
+    "Listing",
+    "MemberStatus",
+    "Probe",
+    "Put",
+    "Registry",
+    "Untrusted",
+]
+
+
+class Untrusted(RegistryUnavailable):
+    """TLS as the address has it can't work: a certificate, theirs or ours, is not taken. Asking again helps only once
+    somebody has mended that; so whoever waits for a first answer need not wait any longer.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +73,17 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A linearizable answer to "did I miss anything after revision R?".
+    """A linearizable answer to "is what I know as of revision R all there is?".
 
     ``newest`` is the ``mod_revision`` of a key changed after R, or 0 if there is none; ``count`` is how many keys the range has
-    (valid or not); ``revision`` is the registry's own, as of the answer.
+    (valid or not); ``revision`` is the registry's own, as of the answer. ``last`` is the newest key of all, unless it was
+    changed after R or there is none: who knows another one has another history, as after a restored backup.
     """
 
     revision: int
     newest: int
     count: int
+    last: Entry | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +140,12 @@ class Registry(Protocol):
         Ends only by raising: `RevisionCompacted` when the history is gone, any other `RegistryError` when the watch broke.
         """
 
-    async def probe(self, range: str, *, after: int) -> Probe:
-        """Whether anything in *range* changed after *after*, asked of another member than the watch's where there is one."""
+    async def probe(self, range: str, *, after: int, is_past: bool = False) -> Probe:
+        """Whether anything in *range* changed after *after*, asked of another member than the watch's where there is one.
+
+        With *is_past*, how *range* was at revision *after*, whatever happened since. Raises `RevisionCompacted` if the
+        registry does not have that revision: no longer, or not yet.
+        """
 
     async def grant(self, ttl: float) -> Lease:
         """A new lease of *ttl* seconds (whole ones, rounded up)."""

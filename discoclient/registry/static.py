@@ -45,8 +45,9 @@ class StaticRegistry:
         yield Batch(1)
         await asyncio.get_running_loop().create_future()
 
-    async def probe(self, range: str, *, after: int) -> Probe:
-        return Probe(1, 0, len((await self.list(range)).entries))
+    async def probe(self, range: str, *, after: int, is_past: bool = False) -> Probe:
+        entries = (await self.list(range)).entries
+        return Probe(1, 0, len(entries), entries[0] if entries else None)
 
     async def grant(self, ttl: float) -> Lease:
         raise RegistryError(FIXED)

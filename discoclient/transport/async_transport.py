@@ -61,7 +61,10 @@ class AsyncDiscoTransport(httpx.AsyncBaseTransport):
         limit = route.settings.discovery_timeout
         if timeout is not None:
             limit = check_seconds("timeout", timeout, zero=True)
-        if not await _wait(route.resolver, lambda: route.is_callable, limit):
+        await _wait(
+            route.resolver, lambda: route.is_callable or (route.is_decided and not route.is_known), limit
+        )
+        if not route.is_callable:
             raise route.no_instances() if route.is_known else route.resolver.timed_out(limit)
 
     async def explain(self) -> Explanation:
@@ -121,7 +124,8 @@ class AsyncDiscoTransport(httpx.AsyncBaseTransport):
 
     async def _await_view(self, route: Route[AsyncWire], call: Call) -> None:
         timeout = route.discovery_timeout(call)
-        if not await _wait(route.resolver, lambda: route.is_known, timeout):
+        await _wait(route.resolver, lambda: route.is_decided, timeout)
+        if not route.is_known:
             raise route.unknown(call, timeout)
 
     async def _attempt(self, send: Send, attempts: Attempts[AsyncWire]) -> tuple[Outcome, Result]:

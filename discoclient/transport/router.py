@@ -74,6 +74,11 @@ class Route(Generic[W]):
         return self._slot.view is not None
 
     @property
+    def is_decided(self) -> bool:
+        """Whether there is nothing to wait for: something is known, or the registry refuses us."""
+        return self._slot.view is not None or self.resolver.refusal is not None
+
+    @property
     def is_callable(self) -> bool:
         """Whether there is an instance that a request could go to."""
         view = self._slot.view

@@ -61,7 +61,8 @@ class DiscoTransport(httpx.BaseTransport):
         limit = route.settings.discovery_timeout
         if timeout is not None:
             limit = check_seconds("timeout", timeout, zero=True)
-        if not route.resolver.wait(lambda: route.is_callable, limit):
+        route.resolver.wait(lambda: route.is_callable or (route.is_decided and not route.is_known), limit)
+        if not route.is_callable:
             raise route.no_instances() if route.is_known else route.resolver.timed_out(limit)
 
     def explain(self) -> Explanation:
@@ -116,7 +117,8 @@ class DiscoTransport(httpx.BaseTransport):
 
     def _await_view(self, route: Route[SyncWire], call: Call) -> None:
         timeout = route.discovery_timeout(call)
-        if not route.resolver.wait(lambda: route.is_known, timeout):
+        route.resolver.wait(lambda: route.is_decided, timeout)
+        if not route.is_known:
             raise route.unknown(call, timeout)
 
     def _attempt(

@@ -79,8 +79,18 @@ class Player:
     async def probe(self, back: int) -> Any:
         now = (await self.registry.list(self.base)).revision
         after = max(self.zero, now - back)
-        probe = await self.registry.probe(self.base, after=after)
-        return probe.revision - self.zero, probe.newest > after, probe.count
+        return [
+            (
+                probe.revision - self.zero,
+                probe.newest > after,
+                probe.count,
+                probe.last and self._entry(probe.last),
+            )
+            for probe in (
+                await self.registry.probe(self.base, after=after),
+                await self.registry.probe(self.base, after=after, is_past=True),
+            )
+        ]
 
     async def forget(self) -> str:
         """Compact up to now, with what there is of history to be asked for afterwards."""

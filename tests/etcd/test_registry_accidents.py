@@ -182,6 +182,7 @@ class Player:
         children = await self.registry.children(self.key(RANGE))
         probe = await self.registry.probe(self.key(RANGE), after=self.base + after)
         assert probe.newest == 0 or probe.newest > self.base + after
+        assert probe.newest == 0 or probe.last is None
         return (
             self.since(listing.revision),
             [self.seen(entry) for entry in listing.entries],
@@ -189,7 +190,17 @@ class Player:
             [self.seen(entry) for entry in word.entries],
             [self.name(key) for key in children],
             (self.since(probe.revision), probe.newest > 0, probe.count),
+            await self.past(after),
         )
+
+    async def past(self, after: int) -> object:
+        """How it was then; or that nobody knows: it is compacted, or still to come."""
+        try:
+            probe = await self.registry.probe(self.key(RANGE), after=self.base + after, is_past=True)
+        except RevisionCompacted:
+            return "not there"
+        assert probe.newest == 0
+        return probe.count, probe.last and self.since(probe.last.mod_revision)
 
     async def watch(self, after: int) -> object:
         """What a watch delivers, up to the last key that is written for that; each revision as a whole."""
@@ -523,6 +534,9 @@ async def test_a_probe_tells_what_is_newer_and_how_many_keys_there_are(etcd: Pla
         found = await etcd.registry.probe(etcd.key(RANGE), after=etcd.base + after)
         return etcd.since(found.revision), bool(found.newest), found.count
 
+    assert await etcd.past(0) == (0, None)
+    assert [await etcd.past(after) for after in (1, 2, 3, 4, 5)] == [(1, 1), (2, 2), (3, 3), (2, 3), (2, 3)]
+    assert await etcd.past(6) == "not there"
     assert await probe(0) == (5, True, 2)
     assert await probe(2) == (5, True, 2)
     assert await probe(3) == (5, False, 2)

@@ -14,7 +14,7 @@ from discoclient.dev import EtcdCluster
 from discoclient.model.errors import LeaseExpired, RegistryUnavailable, RevisionCompacted
 from discoclient.registry.address import RegistryAddress
 from discoclient.registry.etcd import members, registry
-from discoclient.registry.etcd.members import Purpose
+from discoclient.registry.etcd.member import Member, Purpose
 from discoclient.registry.etcd.registry import EtcdRegistry
 from discoclient.registry.protocol import Batch, Deletion, Entry
 
@@ -166,7 +166,7 @@ async def test_calls_go_to_the_next_member_when_one_is_dead(cluster3: EtcdCluste
     async with opened(cluster3.registry_url) as (etcd, base):
         lease = await etcd.grant(60)
         await etcd.put(f"{base}/a", b"1", lease=lease, expected=0)
-        dead = etcd._members.name(etcd._members.current(Purpose.CALL))
+        dead = etcd._members.current(Purpose.CALL).name
         victim = next(m for m in cluster3.members if dead.endswith(f":{m.client_port}"))
         await asyncio.to_thread(victim.kill)
         await asyncio.to_thread(cluster3.leader)
@@ -177,7 +177,7 @@ async def test_calls_go_to_the_next_member_when_one_is_dead(cluster3: EtcdCluste
                     break
                 except RegistryUnavailable:  # an election is going on
                     await asyncio.sleep(0.05)
-        assert etcd._members.name(etcd._members.current(Purpose.CALL)) != dead
+        assert etcd._members.current(Purpose.CALL).name != dead
 
 
 @pytest.mark.usefixtures("short_attempts")
@@ -217,10 +217,10 @@ async def test_a_probe_asks_another_member_than_the_watch(
     cluster3: EtcdCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with opened(cluster3.registry_url) as (etcd, base):
-        asked: list[int | None] = []
+        asked: list[Member | None] = []
         call = etcd._members.call
 
-        async def remember(*args: Any, start: int | None = None, **options: Any) -> Any:
+        async def remember(*args: Any, start: Member | None = None, **options: Any) -> Any:
             asked.append(start)
             return await call(*args, start=start, **options)
 
@@ -228,4 +228,4 @@ async def test_a_probe_asks_another_member_than_the_watch(
         revision = (await etcd.list(f"{base}/")).revision
         await etcd.probe(f"{base}/", after=revision)
         assert asked[-1] is not None
-        assert asked[-1] % 3 != etcd._members.current(Purpose.WATCH)
+        assert asked[-1] is not etcd._members.current(Purpose.WATCH)

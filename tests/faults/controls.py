@@ -22,6 +22,7 @@ __all__ = [
     "forget_where_the_watch_was",
     "ignore_compaction",
     "ignore_rewind",
+    "ignore_the_past",
     "take_away",
     "without_hasleader",
     "without_one_members_word",
@@ -51,6 +52,7 @@ def ignore_compaction(resolver: Resolver) -> None:
     machine: Any = resolver._follower._machine
     broke = machine._broke
     machine._broke = lambda error, now: broke(RegistryUnavailable(str(error)), now)
+    ignore_the_past(resolver)
 
 
 def clear_before_listing(resolver: Resolver) -> None:
@@ -74,12 +76,27 @@ def ignore_rewind(resolver: Resolver) -> None:
 
     machine: Any = resolver._follower._machine
     received, probed = machine._received, machine._probed
+    ignore_the_past(resolver)
 
     def receive(batch: Any, now: float) -> Any:
         return received(Batch(max(batch.revision, machine.revision), batch.changes), now)
 
     machine._received = receive
     machine._probed = lambda probe, after, now: [] if probe.revision < after else probed(probe, after, now)
+
+
+def ignore_the_past(resolver: Resolver) -> None:
+    """Nobody asks, when a watch is resumed, whether the registry's history is still the one that was known."""
+    machine: Any = resolver._follower._machine
+    broke, doubt = machine._broke, machine._doubt
+
+    def forget(error: Exception, now: float) -> Any:
+        asks = broke(error, now)
+        machine._broke_at = None
+        return asks
+
+    machine._broke = forget
+    machine._doubt = lambda kind, text: [] if kind == "rewound" else doubt(kind, text)
 
 
 def without_one_members_word(resolver: Resolver) -> None:
@@ -100,21 +117,14 @@ def forget_where_the_watch_was(registry: EtcdRegistry) -> None:
 def without_hasleader(registry: EtcdRegistry) -> None:
     """Watch without the metadata that makes a member without a leader give up."""
     members: Any = registry._members
-    find = members._channel
+    begin = members.begin
 
-    def channel(purpose: Any, member: int) -> Any:
-        found = find(purpose, member)
-        if "request" not in vars(found):
-            request = found.request
+    async def plain(purpose: Any) -> Any:
+        member, channel, metadata = await begin(purpose)
+        del metadata["hasleader"]
+        return member, channel, metadata
 
-            def plain(*arguments: Any, metadata: Any = None, **options: Any) -> Any:
-                kept = {name: value for name, value in dict(metadata or {}).items() if name != "hasleader"}
-                return request(*arguments, metadata=kept, **options)
-
-            found.request = plain
-        return found
-
-    members._channel = channel
+    members.begin = plain
 
 
 # ---- how a service lives

@@ -1,4 +1,7 @@
-"""etcd comes back as another one: empty, or as it was a while ago. Its revision went back, its ids did not change."""
+"""etcd comes back as another one: empty, or as it was a while ago. Its revision went back, its ids did not change.
+
+Or its revision has overtaken what callers knew before they look again, and gives nothing away.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,12 @@ import pytest
 from discoclient import DiscoClient
 from discoclient.control.hub import Hub
 from discoclient.dev import EtcdCluster
-from tests.faults.controls import ignore_rewind
+from tests.faults.controls import ignore_rewind, ignore_the_past
 from tests.faults.harness import assert_sees, look, start_services
 from tests.faults.raw import Raw
 from tests.support.eventually import eventually
 from tests.support.processes import Processes
+from tests.support.proxy import FaultProxy
 
 TTL = 3.0
 HISTORY = 120
@@ -96,3 +100,38 @@ def test_a_restored_backup_is_found_out_and_its_ghosts_go(
         return {ghost.id}
 
     go_back(etcd_node, processes, back_up, lambda: restore(etcd_node, snapshot))
+
+
+def test_a_restored_backup_that_overtakes_its_callers_while_they_are_away_is_found_out(
+    etcd_node: EtcdCluster, tmp_path: Path
+) -> None:
+    snapshot = tmp_path / "backup.db"
+    with FaultProxy("127.0.0.1", etcd_node.members[0].client_port) as proxy:
+        url = f"etcd://{proxy.address}/t/{uuid.uuid4().hex}"
+        raw = Raw(etcd_node, url)
+        stays, ghost = raw.add("experiment"), raw.add("experiment")
+        etcd_node.etcdctl("snapshot", "save", str(snapshot))
+        raw.delete(raw.keys.instance("experiment", ghost.id))
+        lost = raw.add("experiment")
+        with look(url) as looking, look(url) as control:
+            ignore_the_past(control.resolver)
+            for either in (looking, control):
+                either.wait_live()
+                assert either.ids == {stays.id, lost.id}
+            proxy.cut()
+            for either in (looking, control):
+                eventually(lambda either=either: either.phases == "suspect", what="it is cut off")
+            restore(etcd_node, snapshot)
+            known = max(looking.resolver.revision, control.resolver.revision)
+            while raw.put("/history", b"") < known + 5:
+                pass
+            assert set(raw.instances("experiment")) == {stays.id, ghost.id}, "as many as before"
+            proxy.heal()
+            eventually(lambda: looking.ids == {stays.id, ghost.id}, timeout=5, what="it knows who is there")
+            looking.wait_live()
+            control.wait_live()
+            with pytest.raises(AssertionError, match="so does the control"):
+                eventually(
+                    lambda: control.ids == {stays.id, ghost.id}, timeout=1.5, what="so does the control"
+                )
+            assert control.phases == "live", "and believes itself fresh"

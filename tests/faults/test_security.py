@@ -30,9 +30,7 @@ from discoclient import (
 from discoclient.control.hub import fresh_hub
 from discoclient.dev import EtcdCluster, TLSFiles
 from discoclient.registry.codec import encode
-from discoclient.registry.etcd import channel
-from discoclient.registry.etcd.members import Members
-from discoclient.registry.happenings import WatchSettings
+from discoclient.registry.etcd import channel, login
 from discoclient.registry.keys import Keys
 from tests.conftest import ELECTION, HEARTBEAT
 from tests.faults.harness import FAST, PROGRAMS, Look, Unshuffled, look
@@ -148,22 +146,9 @@ def guard(_guard: Guarded) -> Guarded:
     return _guard
 
 
-class NeverAgain(Members):
-    """A negative control: one login is enough for ever."""
-
-    @property
-    def _token(self) -> str | None:  # type: ignore[override]
-        return vars(self).get("token")
-
-    @_token.setter
-    def _token(self, token: str | None) -> None:
-        if token is not None:
-            vars(self)["token"] = token
-
-
 def log_in_once(registry: Any) -> None:
-    vars(registry._members).pop("_token")
-    registry._members.__class__ = NeverAgain
+    """A negative control: one login is enough for ever."""
+    registry._members._login.forget = lambda metadata: None
 
 
 def assert_sees(looking: Look, instance: Instance, *, within: float = 4.0) -> None:
@@ -318,15 +303,35 @@ def test_who_may_only_read_calls_and_does_not_register(guard: Guarded) -> None:
         assert_sees(looking, instance)
 
 
-def test_a_wrong_password_is_not_tried_in_a_hot_loop(guard: Guarded) -> None:
-    def tries(settings: WatchSettings) -> int:
+HASTY = replace(FAST, backoff_first=0.001, backoff_cap=0.001)
+"""Who asks again at once, and so would many services together."""
+
+
+def test_a_wrong_password_is_shown_to_the_registry_once_in_a_while(
+    guard: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tries() -> int:
         before = guard.logins()
-        with look(guard.url(password="wrong"), settings=settings) as looking:
+        with look(guard.url(password="wrong"), settings=HASTY) as looking:
             assert not looking.resolver.wait(lambda: looking.resolver.snapshot is not None, 1.5)
         return guard.logins() - before
 
-    assert 2 <= tries(FAST) <= 15
-    assert tries(replace(FAST, backoff_first=0.001, backoff_cap=0.001)) > 30, "the negative control"
+    assert 1 <= tries() <= 3
+    monkeypatch.setattr(login, "REFUSED_FIRST", 0.0)
+    assert tries() > 30, "the negative control"
+
+
+def test_whoever_is_let_in_later_need_not_be_started_again(
+    guard: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(login, "REFUSED_FIRST", 0.2)
+    instance = guard.add()
+    with look(guard.url("late")) as looking:
+        eventually(lambda: "authentication failed" in str(looking.resolver._follower.refusal))
+        guard.ctl("user", "add", f"late:{PASSWORD}")
+        guard.ctl("user", "grant-role", "late", "reader")
+        assert_sees(looking, instance)
+        assert looking.resolver._follower.refusal is None
 
 
 def test_a_permission_that_is_taken_away_and_given_back_costs_a_caller_nothing_it_knew(
@@ -463,8 +468,11 @@ NOT_GOOD = "its certificate is not good: "
 def test_a_certificate_that_is_not_taken_is_said_to_be_that(
     sealed: Sealed, address: Callable[[Sealed], str], reason: str
 ) -> None:
-    with look(address(sealed)) as looking:
+    with look(address(sealed), settings=replace(FAST, stale_after=60.0)) as looking:
         eventually(lambda: reason in why(looking), what="it says why")
+        eventually(
+            lambda: reason in str(looking.resolver._follower.refusal), what="and that waiting is in vain"
+        )
         assert looking.resolver.snapshot is None
 
 

@@ -62,6 +62,7 @@ class Job:
     what: Do
     after: int
     since: float
+    is_past: bool = False
     answer: Event | None = None
     is_open: bool = False
     seen: int = 0
@@ -110,7 +111,7 @@ class Shell:
     def _do(self, asks: list[Ask]) -> None:
         for ask in asks:
             self.asked.append((self.now, ask))
-            self.jobs[ask.what] = Job(ask.what, ask.after, self.now, seen=ask.after)
+            self.jobs[ask.what] = Job(ask.what, ask.after, self.now, ask.is_past, seen=ask.after)
 
     def _report(self) -> None:
         self.notices += self.machine.notices
@@ -124,9 +125,15 @@ class Shell:
         """The registry comes to a list or a probe, and answers as of now."""
         job = self.jobs[what]
         if what is Do.PROBE:
-            job.answer = Probed(self.store.probe(RANGE, job.after), job.after)
+            job.answer = self._probe(job)
         else:
             job.answer = Listed(self.store.list(RANGE), what is Do.LIST_STALE)
+
+    def _probe(self, job: Job) -> Event:
+        try:
+            return Probed(self.store.probe(RANGE, job.after, is_past=job.is_past), job.after, job.is_past)
+        except RevisionCompacted as error:
+            return Failed(Do.PROBE, error)
 
     def arrive(self, what: Do) -> None:
         """The answer to a list or a probe comes in."""

@@ -79,7 +79,7 @@ def test_a_probe_that_proves_freshness_moves_the_resume_point(shell: Shell) -> N
     shell.fail(Do.WATCH)
     shell.run(5)
     assert shell.asks(Do.LIST) == []
-    assert shell.asked[-1][1] == Ask(Do.WATCH, 23)
+    assert Ask(Do.WATCH, 23) in [ask for _, ask in shell.asked]
 
 
 def test_a_failed_probe_makes_it_suspect_and_is_tried_again(shell: Shell) -> None:
@@ -263,9 +263,7 @@ def test_a_key_of_the_same_revision_and_lease_in_another_history_is_read_again(s
     assert shell.machine.records[A][0] == b"new"
 
 
-def test_even_when_the_restored_registry_has_caught_up_the_next_list_tells_the_difference(
-    shell: Shell,
-) -> None:
+def test_even_when_the_restored_registry_has_caught_up_the_difference_is_found(shell: Shell) -> None:
     """Its revision gives nothing away any more; and this one key's revision and lease do not either."""
     backup = copy.deepcopy(shell.store)
     shell.store.put(A, b"old", lease=1)
@@ -274,7 +272,7 @@ def test_even_when_the_restored_registry_has_caught_up_the_next_list_tells_the_d
     for _ in range(9):
         backup.put(ELSEWHERE, b"1", lease=1)
     restored(shell, backup)
-    shell.run(400)
+    shell.run(5)
     assert shell.machine.records[A][0] == b"new"
 
 
@@ -284,7 +282,7 @@ def test_the_same_value_at_the_same_revision_under_another_lease_is_told_apart(s
     shell.settle()
     backup.put(A, b"same")  # without a lease: it is to be ignored
     restored(shell, backup)
-    shell.run(400)
+    shell.run(5)
     assert A not in shell.machine.records
 
 
@@ -310,7 +308,7 @@ def test_a_member_that_merely_lags_is_no_registry_that_went_back(shell: Shell) -
     shell.now += 1
     shell.tick()
     shell.open(revision=2)  # behind us, who are at 3
-    assert shell.asked[-1][1] == Ask(Do.PROBE, 3)
+    assert shell.asked[-1][1] == Ask(Do.PROBE, 3, is_past=True)
     assert shell.machine.phase is Phase.SUSPECT
     shell.settle()
     assert shell.machine.phase is Phase.LIVE

@@ -3,75 +3,60 @@
 from __future__ import annotations
 
 import asyncio
-from enum import StrEnum
+import math
+from collections.abc import Iterator
 from random import Random
-from typing import Any, TypeVar
+from time import monotonic
+from typing import Any
 
-from grpclib.client import ServiceMethod, Stream, StreamStreamMethod, UnaryUnaryMethod
+from grpclib.client import ServiceMethod, StreamStreamMethod, UnaryUnaryMethod
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
-from ...model.errors import (
-    LeaseExpired,
-    RegistryDenied,
-    RegistryError,
-    RegistryUnavailable,
-    RevisionCompacted,
-)
+from ...model.errors import LeaseExpired, RegistryDenied, RegistryUnavailable, RevisionCompacted
 from ..address import RegistryAddress
+from ..protocol import Untrusted
 from . import messages
 from .channel import MemberChannel, make_ssl_context
 from .errors import TokenRefused, translate
+from .login import Login
+from .member import Member, Purpose
 
-__all__ = ["Members", "Purpose"]
-
-T = TypeVar("T")
+__all__ = ["Members"]
 
 ATTEMPT_TIMEOUT = 2.0
 """Seconds that one member may take for one call, the connecting included, before the next one is asked."""
-
-
-class Purpose(StrEnum):
-    """Connections of their own: HTTP/2's window is shared, and a big list must not hold up a lease or a watch."""
-
-    CALL = "call"
-    LEASE = "lease"
-    WATCH = "watch"
 
 
 class Members:
     """Members are tried in an order shuffled per process. One that fails is left for the next, per purpose."""
 
     def __init__(self, address: RegistryAddress, *, rng: Random) -> None:
-        self._order = list(address.members)
-        rng.shuffle(self._order)
+        order = list(address.members)
+        rng.shuffle(order)
+        context = make_ssl_context(address)
+        self._all = [
+            Member(host, port, context=context, server_name=address.server_name, rng=rng)
+            for host, port in order
+        ]
         self._current = dict.fromkeys(Purpose, 0)
-        self._channels: dict[tuple[Purpose, int], MemberChannel] = {}
-        self._context = make_ssl_context(address)
-        self._server_name = address.server_name
-        self._credentials = (address.user, address.password) if address.user else None
-        self._token: str | None = None
-        self._login = asyncio.Lock()
+        self._login = Login(address, rng=rng)
 
-    def __len__(self) -> int:
-        return len(self._order)
+    def __iter__(self) -> Iterator[Member]:
+        return iter(self._all)
 
-    def current(self, purpose: Purpose) -> int:
+    def current(self, purpose: Purpose) -> Member:
         """The member that *purpose* uses now."""
-        return self._current[purpose]
+        return self._all[self._current[purpose]]
 
-    def name(self, member: int) -> str:
-        host, port = self._order[member]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    def other(self, purpose: Purpose) -> Member:
+        """Another one, if there is one."""
+        return self._after(self.current(purpose))
 
-    def leave(self, purpose: Purpose, member: int, *, drop: bool) -> None:
-        """*member* failed: use the next one. With *drop* its connection is closed, and what else it carries breaks too."""
-        if self._current[purpose] == member:
-            self._current[purpose] = (member + 1) % len(self._order)
-        if drop:
-            channel = self._channels.pop((purpose, member), None)
-            if channel is not None:
-                channel.close()
+    def leave(self, purpose: Purpose, member: Member) -> None:
+        """*member* failed: use the next one."""
+        if self.current(purpose) is member:
+            self._current[purpose] = (self._current[purpose] + 1) % len(self._all)
 
     async def call(
         self,
@@ -80,60 +65,86 @@ class Members:
         reply: type[Any],
         *,
         purpose: Purpose = Purpose.CALL,
-        start: int | None = None,
+        start: Member | None = None,
         timeout: float = ATTEMPT_TIMEOUT,
     ) -> Any:
         """One answer, from the first member that gives one; each is asked once, *timeout* seconds at most.
 
         Every request that we make may be asked twice: reads are reads, and writes are conditional.
         """
-        first = self._current[purpose] if start is None else start % len(self._order)
-        error: RegistryError = RegistryUnavailable("the registry has no members")
-        for step in range(len(self._order)):
-            member = (first + step) % len(self._order)
+        errors: list[RegistryUnavailable] = []
+        for member in await self._order(purpose, start or self.current(purpose)):
             try:
-                return await self._ask(member, path, request, reply, purpose, timeout)
+                answer = await self.ask(member, path, request, reply, purpose=purpose, timeout=timeout)
             except (RevisionCompacted, LeaseExpired, RegistryDenied):
                 raise
             except RegistryUnavailable as caught:
-                error = caught
-                self.leave(purpose, member, drop=True)
-        raise error
+                errors.append(caught)
+            else:
+                if start is None:
+                    self._current[purpose] = self._all.index(member)
+                return answer
+        # What all of them agree on, or what may pass.
+        raise next((error for error in reversed(errors) if not isinstance(error, Untrusted)), errors[-1])
 
-    async def ask(self, member: int, path: str, request: Any, reply: type[Any]) -> Any:
-        """One answer from this very member."""
-        return await self._ask(member, path, request, reply, Purpose.CALL, ATTEMPT_TIMEOUT)
-
-    async def open(self, member: int, path: str, request: type[Any], reply: type[Any]) -> Stream[Any, Any]:
-        """A stream to *member* on the connection for watches, with the metadata that makes a leaderless member give up."""
-        method = StreamStreamMethod[Any, Any](self._channel(Purpose.WATCH, member), path, request, reply)
-        return method.open(metadata={"hasleader": "true", **await self._token_metadata(member)})
-
-    def forget_token(self) -> None:
-        self._token = None
-
-    def close(self) -> None:
-        while self._channels:
-            self._channels.popitem()[1].close()
-
-    async def _ask(
-        self, member: int, path: str, request: Any, reply: type[Any], purpose: Purpose, timeout: float
+    async def ask(
+        self,
+        member: Member,
+        path: str,
+        request: Any,
+        reply: type[Any],
+        *,
+        purpose: Purpose = Purpose.CALL,
+        timeout: float = ATTEMPT_TIMEOUT,
     ) -> Any:
+        """One answer from this very member."""
         for is_last in (False, True):
-            metadata = await self._token_metadata(member)
-            if purpose is Purpose.LEASE:
-                metadata["hasleader"] = "true"
+            metadata = await self._metadata(member)
+            extra = {"hasleader": "true"} if purpose is Purpose.LEASE else {}
             try:
-                return await self._exchange(member, path, request, reply, purpose, metadata, timeout)
+                return await self._exchange(
+                    member, path, request, reply, purpose, {**metadata, **extra}, timeout
+                )
             except TokenRefused:
-                self._token = None
-                if is_last or self._credentials is None:
+                self._login.forget(metadata)
+                if is_last or not metadata:
                     raise
         raise AssertionError("unreachable")
 
+    async def begin(self, purpose: Purpose) -> tuple[Member, MemberChannel, dict[str, str]]:
+        """A connection for a stream of *purpose*, to be given back by ``member.release``, and the metadata to open it with.
+
+        With ``hasleader``, which makes a member without a leader give up.
+        """
+        member = (await self._order(purpose, self.current(purpose)))[0]
+        self._current[purpose] = self._all.index(member)
+        try:
+            metadata = await self._metadata(member)
+            return member, await member.channel(purpose), {"hasleader": "true", **metadata}
+        except BaseException:
+            self.leave(purpose, member)
+            raise
+
+    def forget_token(self, metadata: dict[str, str]) -> None:
+        """The token in *metadata* is not taken any more."""
+        self._login.forget(metadata)
+
+    def close(self) -> None:
+        for member in self._all:
+            member.close()
+
+    async def _order(self, purpose: Purpose, first: Member) -> list[Member]:
+        """All of them, from *first* on, those that rest last. If all do, waits until one has had its rest."""
+        start = self._all.index(first)
+        order = self._all[start:] + self._all[:start]
+        wait = min(member.rest(purpose) for member in order)
+        if 0 < wait < math.inf:  # for ever is only for what is closed
+            await asyncio.sleep(wait)
+        return sorted(order, key=lambda member: member.rest(purpose) > 0)
+
     async def _exchange(
         self,
-        member: int,
+        member: Member,
         path: str,
         request: Any,
         reply: type[Any],
@@ -141,14 +152,20 @@ class Members:
         metadata: dict[str, str],
         timeout: float,
     ) -> Any:
+        began = monotonic()
+        try:
+            async with asyncio.timeout(timeout):
+                channel = await member.channel(purpose)
+        except TimeoutError as error:
+            raise translate(error, member.name) from error
         # LeaseKeepAlive is a stream for etcd; one request and its end make it a call like any other.
         kind: type[ServiceMethod[Any, Any]] = (
             StreamStreamMethod if purpose is Purpose.LEASE else UnaryUnaryMethod
         )
-        method = kind(self._channel(purpose, member), path, type(request), reply)
+        method, left = kind(channel, path, type(request), reply), timeout - (monotonic() - began)
 
         async def exchange() -> Any:
-            async with method.open(timeout=timeout, metadata=metadata) as stream:
+            async with method.open(timeout=left, metadata=metadata) as stream:
                 await stream.send_message(request, end=True)
                 answer = await stream.recv_message()
             if answer is None:
@@ -157,43 +174,33 @@ class Members:
 
         # A task of its own: grpclib's deadline cancels the task it runs in and leaves it marked as being cancelled.
         task = asyncio.ensure_future(exchange())
+        task.add_done_callback(lambda _: member.release(purpose, channel))
         try:
             return await task
         except (
             Exception
         ) as error:  # also what grpclib asserts when a connection is lost in the middle of a message
-            raise translate(error, self.name(member)) from error
+            if isinstance(error, TimeoutError):
+                channel.doubt(began)
+            raise translate(error, member.name) from error
         finally:
             task.cancel()
 
-    async def _token_metadata(self, member: int) -> dict[str, str]:
-        if self._credentials is None:
-            return {}
-        async with self._login:  # one login for everybody who waits: bcrypt costs the member 0.1 s
-            if self._token is None:
-                rpc = messages.load()
-                name, password = self._credentials
-                try:
-                    answer = await self._exchange(
-                        member,
-                        "/etcdserverpb.Auth/Authenticate",
-                        rpc.AuthenticateRequest(name=name, password=password),
-                        rpc.AuthenticateResponse,
-                        Purpose.CALL,
-                        {},
-                        ATTEMPT_TIMEOUT,
-                    )
-                except RegistryError as error:
-                    if "authentication is not enabled" in str(error):
-                        return {}  # as etcd's own client: a password where none is asked for is no mistake
-                    raise
-                self._token = answer.token
-            return {"token": self._token or ""}
+    async def _metadata(self, member: Member) -> dict[str, str]:
+        async def authenticate(name: str, password: str) -> str:
+            rpc = messages.load()
+            answer = await self._exchange(
+                member,
+                "/etcdserverpb.Auth/Authenticate",
+                rpc.AuthenticateRequest(name=name, password=password),
+                rpc.AuthenticateResponse,
+                Purpose.CALL,
+                {},
+                ATTEMPT_TIMEOUT,
+            )
+            return str(answer.token)
 
-    def _channel(self, purpose: Purpose, member: int) -> MemberChannel:
-        channel = self._channels.get((purpose, member))
-        if channel is None:
-            host, port = self._order[member]
-            channel = MemberChannel(host, port, context=self._context, server_name=self._server_name)
-            self._channels[purpose, member] = channel
-        return channel
+        return await self._login.metadata(authenticate)
+
+    def _after(self, member: Member) -> Member:
+        return self._all[(self._all.index(member) + 1) % len(self._all)]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import Any, Self
+
+from grpclib.client import StreamStreamMethod
 
 from ...model.errors import RegistryDenied, RegistryError, RegistryUnavailable, RevisionCompacted
 from .errors import TokenRefused, translate
-from .members import ATTEMPT_TIMEOUT, Members, Purpose
+from .member import Purpose
+from .members import ATTEMPT_TIMEOUT, Members
 
 __all__ = ["WatchPump"]
 
@@ -23,16 +27,18 @@ class WatchPump:
         self._members = members
         self._rpc = rpc
         self._create = create
-        self._member = members.current(Purpose.WATCH)
         self._arrived: asyncio.Queue[Any] = asyncio.Queue()
         self._is_open = False
 
     async def __aenter__(self) -> Self:
+        self._member, self._channel, self._metadata = await self._members.begin(Purpose.WATCH)
+        self._began = monotonic()
         self._task = asyncio.ensure_future(self._pump())
+        self._task.add_done_callback(self._ended)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        self._members.leave(Purpose.WATCH, self._member, drop=False)
+        self._members.leave(Purpose.WATCH, self._member)
         self._task.cancel()
         await asyncio.wait([self._task])
 
@@ -42,10 +48,8 @@ class WatchPump:
             async with asyncio.timeout(None if self._is_open else ATTEMPT_TIMEOUT):
                 response = await self._arrived.get()
         except TimeoutError:
-            self._members.leave(Purpose.WATCH, self._member, drop=True)
-            raise RegistryUnavailable(
-                f"etcd {self._members.name(self._member)}: the watch did not open in time"
-            ) from None
+            self._channel.doubt(self._began)
+            raise RegistryUnavailable(f"etcd {self._member.name}: the watch did not open in time") from None
         if isinstance(response, RegistryError):
             raise response
         self._is_open = True
@@ -53,10 +57,10 @@ class WatchPump:
 
     async def _pump(self) -> None:
         try:
-            stream = await self._members.open(
-                self._member, "/etcdserverpb.Watch/Watch", self._rpc.WatchRequest, self._rpc.WatchResponse
+            method = StreamStreamMethod[Any, Any](
+                self._channel, "/etcdserverpb.Watch/Watch", self._rpc.WatchRequest, self._rpc.WatchResponse
             )
-            async with stream:
+            async with method.open(metadata=self._metadata) as stream:
                 await stream.send_message(self._rpc.WatchRequest(create_request=self._create))
                 while (response := await stream.recv_message()) is not None:
                     ending = self._ending(response)
@@ -65,18 +69,21 @@ class WatchPump:
                     self._arrived.put_nowait(ending or response)
                     if ending is not None:
                         return
-            error: RegistryError = RegistryUnavailable(
-                f"etcd {self._members.name(self._member)} ended the watch"
-            )
+            error: RegistryError = RegistryUnavailable(f"etcd {self._member.name} ended the watch")
         except RegistryError as caught:
             error = caught
         except (
             Exception
         ) as caught:  # whatever it is: a watch that ends in silence would freeze its reader's world
-            error = translate(caught, self._members.name(self._member))
+            error = translate(caught, self._member.name)
             if isinstance(error, TokenRefused):
-                self._members.forget_token()
+                self._members.forget_token(self._metadata)
         self._arrived.put_nowait(error)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._member.release(Purpose.WATCH, self._channel)
+        # Behind whatever it had to say. For a task that was cancelled, by whomever, this is the only word.
+        self._arrived.put_nowait(RegistryUnavailable(f"etcd {self._member.name}: the watch ended"))
 
     async def _may_read(self) -> bool:
         """Whether it was the token that was denied, and is renewed by now: a watch with an expired one, and nothing else,
@@ -99,9 +106,9 @@ class WatchPump:
         if not response.canceled:
             return None
         reason = response.cancel_reason or "no reason given"
-        text = f"etcd {self._members.name(self._member)} cancelled the watch: {reason}"
+        text = f"etcd {self._member.name} cancelled the watch: {reason}"
         if "token" in reason:
-            self._members.forget_token()
+            self._members.forget_token(self._metadata)
             return TokenRefused(text)
         return (
             RegistryDenied(text) if "permission" in reason or "auth" in reason else RegistryUnavailable(text)
