@@ -151,11 +151,18 @@ class TestRegistry:
         followers = self._followers(registry)
         was_down = registry.is_down
         await registry.set_down(True)
+        stores: list[MemoryStore] = []
+        await registry.change(stores.append)
         await registry.change(MemoryStore.wipe)
         if not was_down:
             await _wait_until(lambda: all(resolver.phase is not Phase.LIVE for resolver in followers))
             await registry.set_down(False)
-            await _wait_until(lambda: all(resolver.phase is Phase.LIVE for resolver in followers))
+            await _wait_until(
+                lambda: all(
+                    resolver.phase is Phase.LIVE and resolver.revision <= stores[0].revision
+                    for resolver in followers
+                )
+            )
 
     def _followers(self, registry: MemoryRegistry) -> dict[Resolver, str]:
         """Who follows a service of *registry*, with the range that it follows."""
