@@ -46,7 +46,9 @@ def test_a_member_that_is_cut_off_from_the_others_is_left_by_watch_and_lease(
             either.wait_live()
         partition.isolate(lonely)
         isolated_at = time.monotonic()
-        eventually(lambda: cluster.leader() is not lonely, what="the others have a leader")
+        eventually(
+            lambda: cluster.leader(timeout=30) is not lonely, timeout=40, what="the others have a leader"
+        )
         newcomer = raw.add("experiment", at=cluster.leader())
         assert newcomer.id not in raw.instances("experiment", at=lonely, serializable=True), "it is cut off"
         assert_sees(looking, newcomer, within=8)
