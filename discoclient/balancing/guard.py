@@ -29,6 +29,11 @@ class VanishGuard:
     def __init__(self) -> None:
         self._recent: deque[tuple[float, Endpoint]] = deque()
 
+    @property
+    def is_wary(self) -> bool:
+        """Whether anybody vanished of late."""
+        return bool(self._recent)
+
     def hold(self, vanished: Iterable[Endpoint], remaining: int, now: float) -> list[Endpoint]:
         """Whom to keep, now that *vanished* are gone without a word and *remaining* are left: those of *vanished*, or the
         ones before them too, or nobody.

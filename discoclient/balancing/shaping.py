@@ -26,9 +26,9 @@ def newcomers(
     window = policy.window
     if not window:
         return {}, None
-    ages = {endpoint.id: now - endpoint.first_seen for endpoint in endpoints}
-    new = {id: age for id, age in ages.items() if age < window}
-    if not new or 2 * len(new) > len(ages):
+    since = now - window
+    new = {endpoint.id: now - endpoint.first_seen for endpoint in endpoints if endpoint.first_seen > since}
+    if not new or 2 * len(new) > len(endpoints):
         return {}, None
     step = window / STEPS
     steps = {id: math.floor(age / step) for id, age in new.items()}

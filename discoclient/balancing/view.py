@@ -83,6 +83,8 @@ def _by_version(
     endpoints: Sequence[Endpoint], ramps: Mapping[str, float], preferences: Preferences, rng: Random
 ) -> Picker:
     """The version first, then the instance: the other way round the load metric would defeat a canary's share."""
+    if not preferences.versions:
+        return _by_zone(endpoints, ramps, preferences, rng)
     groups: list[tuple[float, list[Endpoint]]] = []
     for version, share in preferences.versions.items():
         chosen = [endpoint for endpoint in endpoints if endpoint.instance.version == version]

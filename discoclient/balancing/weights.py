@@ -31,7 +31,10 @@ class Candidates(tuple[Endpoint, ...]):
         if isinstance(endpoints, Candidates) and not factors:
             return endpoints
         made = cls(endpoints)
-        made.weights = tuple(endpoint.weight * factors.get(endpoint.id, 1.0) for endpoint in made)
+        if factors:
+            made.weights = tuple(endpoint.weight * factors.get(endpoint.id, 1.0) for endpoint in made)
+        else:
+            made.weights = tuple([endpoint.weight for endpoint in made])
         return made
 
 
@@ -43,6 +46,10 @@ class WeightClasses:
     def __init__(self, candidates: Iterable[Endpoint]) -> None:
         self.everyone = Candidates.of(candidates)
         self.weights = self.everyone.weights
+        if len(set(self.weights)) == 1:  # nearly always, and there may be thousands
+            self.classes: tuple[tuple[Endpoint, ...], ...] = (self.everyone,)
+            self._bounds = [1.0]
+            return
         groups: dict[float, list[Endpoint]] = {}
         for endpoint, weight in zip(self.everyone, self.weights, strict=True):
             groups.setdefault(weight, []).append(endpoint)

@@ -115,15 +115,18 @@ class Publisher:
         back = {id: held for id, (held, _) in self._held.items() if id in present}
         replaced = [held for id, held in back.items() if held is not present[id]]
         self._held = {id: held for id, held in self._held.items() if id not in back}
-        self._guard.forget(present)
+        if self._guard.is_wary:
+            self._guard.forget(present)
         gone = [endpoint for endpoint in left if endpoint.id not in present]
         for endpoint in gone:
             self._memory[endpoint.id] = endpoint
         vanished = [
             endpoint for endpoint in gone if endpoint.rank is not Rank.NEVER and endpoint.id not in drained
         ]
-        remaining = sum(endpoint.rank is not Rank.NEVER for endpoint in present.values())
-        held = [endpoint for endpoint in self._guard.hold(vanished, remaining, now) if self._grace()]
+        held: list[Endpoint] = []
+        if vanished and self._grace():
+            remaining = sum(endpoint.rank is not Rank.NEVER for endpoint in present.values())
+            held = self._guard.hold(vanished, remaining, now)
         ids = tuple(endpoint.id for endpoint in held if endpoint.id not in self._held)
         for endpoint in held:
             if endpoint.id in ids:
