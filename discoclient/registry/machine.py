@@ -295,9 +295,8 @@ class WatchMachine(Generic[T]):
             return []
         self._broke_at = None
         self._timers[Do.PROBE] = now + jittered(self._rng, self._settings.silence, 0.1)
-        if (
-            probe.revision < self.revision
-        ):  # it broke more than once, and what was known at first is long past
+        # It broke more than once, and what was known at first is long past.
+        if probe.revision < self.revision:
             self.phase = Phase.SUSPECT
             return self._list()
         if not known.agrees(probe):
