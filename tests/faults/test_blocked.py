@@ -45,7 +45,11 @@ def block_processes(etcd: EtcdCluster, url: str, processes: Processes, *, ttl: f
         eventually(
             lambda control=control: raw.instance("experiment", control.id), timeout=10, what="it is back"
         )
-        eventually(lambda control=control: control.states[-2:] == ["lost", "registered"], timeout=10)
+
+        def assert_back(control: Service = control) -> None:
+            assert control.states[-2:] == ["lost", "registered"]
+
+        eventually(lambda check=assert_back: check() is None, timeout=10)
         control.process.kill()
 
 

@@ -9,11 +9,18 @@ import argparse
 import asyncio
 import ctypes
 import signal
+import sys
 import threading
 import time
 
 from discoclient import aregister
 from tests.faults import controls
+
+
+def say(line: str) -> None:
+    """In one write: two threads speak at the same moment when the GIL is given back, and `print` writes in pieces."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def block(seconds: float) -> None:
@@ -61,12 +68,12 @@ async def main() -> None:
         host="127.0.0.1",
         ttl=options.ttl,
         quiet=0,
-        on_state=lambda state: print("state", state),
+        on_state=lambda state: say(f"state {state}"),
     ) as registration:
-        print("serving", registration.instance.id, 9)
+        say(f"serving {registration.instance.id} 9")
         await beginning.wait()
         {"block": block, "spin": spin, "hold": hold}[options.how](options.seconds)
-        print("done")
+        say("done")
         await stopping.wait()
 
 
