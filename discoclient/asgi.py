@@ -30,9 +30,8 @@ _EXPECT = EXPECT_HEADER.lower().encode()
 _INSTANCE = INSTANCE_HEADER.lower().encode()
 _STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 _CAN_DENY = "websocket.http.response"
-_POLICY_VIOLATION = (
-    1008  # RFC 6455, 7.4.1; before the handshake is accepted, a server makes a 403 of any code
-)
+_POLICY_VIOLATION = 1008
+"""RFC 6455, 7.4.1. Before the handshake is accepted, a server makes a 403 of any code."""
 
 
 class DiscoMiddleware:

@@ -33,9 +33,8 @@ class RendezvousPicker:
         self._weights = weights
         self._rng = rng
         self._total = sum(weights.weights) or float(len(weights.everyone))
-        self._busy = (
-            0  # in flight everywhere, counted anew after so many picks that each pays for a few looks
-        )
+        # In flight everywhere, counted anew after so many picks that each pays for a few looks.
+        self._busy = 0
         self._left = 0
         self._seeds = tuple(digest(endpoint.id) for endpoint in weights.everyone)
         self._orders: dict[int, tuple[tuple[Endpoint, float], ...]] = {}

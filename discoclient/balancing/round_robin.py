@@ -29,9 +29,8 @@ class _Stride:
         self._size = len(weights)
         self._steps = tuple(round(weight / heaviest * _SCALE) for weight in weights)
         self._offsets = tuple(int(number * _GOLDEN % 1 * _SCALE) for number in range(self._size))
-        self._turns = count(
-            rng.randrange(self._size << 16)
-        )  # anywhere: short-lived processes must not all begin alike
+        # Anywhere: short-lived processes must not all begin alike.
+        self._turns = count(rng.randrange(self._size << 16))
 
     def next(self) -> int:
         while True:

@@ -46,8 +46,7 @@ def explain(error: Exception) -> tuple[str, int]:
 def _line(error: Exception) -> str:
     """What *error* says, in one line, with its notes: those of a request tell of its earlier attempts."""
     text = " ".join(str(error).split())
-    if not isinstance(
-        error, Failure | DiscoError
-    ):  # ours are sentences; others need their type to be understood
+    # Ours are sentences; others need their type to be understood.
+    if not isinstance(error, Failure | DiscoError):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return "; ".join([text, *getattr(error, "__notes__", ())])

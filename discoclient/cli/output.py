@@ -130,11 +130,8 @@ def is_output_closed() -> bool:
     try:
         poll = select.poll()
         poll.register(out.fileno(), 0)
-    except (
-        OSError,
-        ValueError,
-        AttributeError,
-    ):  # no descriptor, or a system without poll: writing will tell
+    except (OSError, ValueError, AttributeError):
+        # No descriptor, or a system without poll: writing will tell.
         return False
     return any(events & (select.POLLERR | select.POLLNVAL) for _, events in poll.poll(0))
 

@@ -48,6 +48,7 @@ from discoclient.model.outcome import Outcome, OutcomeKind
 from discoclient.otel import OtelHook, SemConv
 from tests.hooks import NO_ANSWER, OK, REFUSED, Call, UnknownEvent, instance, response
 from tests.support.properties import thorough
+from tests.support.threads import in_threads
 
 WEB = instance(1)
 
@@ -670,23 +671,6 @@ def test_whatever_the_interleaving_each_call_is_a_tree_of_its_own(
     check_trees(tracing, sent)
     assert hook._calls == {}
     otel._current.set(None)
-
-
-def in_threads(work: Sequence[Any]) -> None:
-    failures: list[BaseException] = []
-
-    def guarded(each: Any) -> None:
-        try:
-            each()
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(each,)) for each in work]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert failures == []
 
 
 def test_threads_do_not_get_into_each_others_trees(tracing: Tracing, hook: OtelHook) -> None:

@@ -10,7 +10,6 @@ import sys
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,6 +39,7 @@ from discoclient.model.outcome import Outcome, OutcomeKind
 from discoclient.prometheus import BUCKETS, PrometheusHook
 from tests.hooks import NO_ANSWER, OK, REFUSED, Call, UnknownEvent, instance, response
 from tests.support.properties import thorough
+from tests.support.threads import in_threads
 
 WEB = instance(1)
 
@@ -530,23 +530,6 @@ def test_whatever_the_interleaving_every_attempt_and_every_call_counts_once(
     assert samples(registry, "disco_attempts") == counted
     assert sum(samples(registry, "disco_calls").values()) == model["calls"]
     assert hook._open == {}
-
-
-def in_threads(work: Iterable[Any]) -> None:
-    failures: list[BaseException] = []
-
-    def guarded(each: Any) -> None:
-        try:
-            each()
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(each,)) for each in work]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert failures == []
 
 
 @pytest.mark.parametrize("per_instance", [False, True])

@@ -46,9 +46,8 @@ def translate(error: BaseException, member: str) -> RegistryError:
         case Status.UNKNOWN | Status.INVALID_ARGUMENT if "auth" in message and "is old" in message:
             return TokenRefused(text)  # a signed token (JWT) is of one revision of the users and roles
         case Status.OUT_OF_RANGE if "compacted" in message or "future" in message:
-            return RevisionCompacted(
-                text
-            )  # or not there yet, in a registry that was restored: list again, too
+            # Or not there yet, in a registry that was restored: list again, too.
+            return RevisionCompacted(text)
         case Status.NOT_FOUND if "lease" in message:
             return LeaseExpired(text)
         case Status.PERMISSION_DENIED:
