@@ -173,14 +173,17 @@ class Follower(Generic[T]):
             self._tell(Broke(failure) if what is Do.WATCH else Failed(what, failure))
 
     async def _list_stale(self) -> Listing:
-        """One member's word; and if there is no member, our own of an earlier life."""
+        """One member's word; and if no member has one, our own of an earlier life."""
         try:
-            return await self._registry.list(self._range, serializable=True)
-        except RegistryError:
-            listing = await asyncio.to_thread(self._recall)
-            if listing is None:
-                raise
+            listing = await self._registry.list(self._range, serializable=True)
+            if not listing.entries:
+                listing = await asyncio.to_thread(self._recall) or listing
             return listing
+        except RegistryError:
+            recalled = await asyncio.to_thread(self._recall)
+            if recalled is None:
+                raise
+            return recalled
 
     def _report(self) -> None:
         machine = self._machine

@@ -11,7 +11,8 @@ Phases::
 Rules that everything here obeys:
 
 1. What is known is served in every phase but EMPTY. Nothing is ever cleared first and filled later: a new listing
-   *replaces by difference*, in one step.
+   *replaces by difference*, in one step. That there is *nothing* is known from a quorum only: a member that is cut off may
+   not have heard yet of what was registered, and unknown is not empty.
 2. The resume point (``revision``) moves only past what was delivered, a whole revision at a time, or past what a
    linearizable read proved to be empty. Never because a watch was created.
 3. Silence is not freshness. After ``silence`` seconds without a word, a linearizable question is asked of another member.
@@ -23,7 +24,6 @@ Rules that everything here obeys:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from random import Random
 from typing import Generic, TypeVar
 
@@ -31,7 +31,7 @@ from ..model.errors import RegistryDenied, RegistryError, RevisionCompacted
 from ..model.schedule import full_jitter, jittered
 from .happenings import Ask, Broke, Do, Event, Failed, Listed, Notice, Phase, Probed, WatchSettings
 from .protocol import Batch, Entry, Listing, Probe, Untrusted
-from .records import Records, Stamp, _stamp
+from .records import Extent, Records
 
 __all__ = ["WatchMachine"]
 
@@ -39,31 +39,6 @@ T = TypeVar("T")
 
 CHECK_WITHIN = 1.0
 """Seconds after a watch was resumed, at most, until the past is asked about; at random, for all services resume at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Extent:
-    """Enough of what was known at a revision to tell that history from another one."""
-
-    revision: int
-    count: int
-    newest: Mapping[str, Stamp]
-    """The keys of the newest revision among them, usually one."""
-
-    def agrees(self, probe: Probe) -> bool:
-        last = probe.last
-        if self.count != probe.count or (last is None) != (not self.newest):
-            return False
-        return last is None or self.newest.get(last.key) == _stamp(last)
-
-
-class _Ledger(Records[T]):
-    """Records that can say how far they go."""
-
-    def extent(self, revision: int) -> _Extent:
-        newest = max((stamp[0] for stamp in self._stamps.values()), default=0)
-        keys = {key: stamp for key, stamp in self._stamps.items() if stamp[0] == newest}
-        return _Extent(revision, self.count, keys)
 
 
 _REWRITTEN = (
@@ -75,7 +50,7 @@ class WatchMachine(Generic[T]):
     """Follows one range. ``decode`` turns an entry into what is kept of it, or raises `BadRecord` to have it skipped."""
 
     def __init__(self, decode: Callable[[Entry], T], *, settings: WatchSettings, rng: Random) -> None:
-        self._records = _Ledger(decode)
+        self._records = Records(decode)
         self._settings = settings
         self._rng = rng
         self._stands = False
@@ -84,7 +59,7 @@ class WatchMachine(Generic[T]):
         self._timers: dict[Do, float] = {}
         self._stalled_at: float | None = None
         self._listing_since: int | None = None  # the revision when the listing under way was asked for
-        self._broke_at: _Extent | None = None  # what the registry's past is compared with after a break
+        self._broke_at: Extent | None = None  # what the registry's past is compared with after a break
         self._is_doubtful = False  # a change is missing: nothing more is applied before a listing came
         self._is_news = False  # known for the first time, which is news even if it is that there is nothing
         self.revision = 0
@@ -136,7 +111,7 @@ class WatchMachine(Generic[T]):
     def handle(self, event: Event, now: float) -> list[Ask]:
         match event:
             case Listed(listing, is_stale):
-                return self._listed_stale(listing) if is_stale else self._listed(listing, now)
+                return self._listed_stale(listing, now) if is_stale else self._listed(listing, now)
             case Batch():
                 return self._received(event, now)
             case Broke(error):
@@ -145,7 +120,7 @@ class WatchMachine(Generic[T]):
                 return self._compared(probe, after, now) if is_past else self._probed(probe, after, now)
             case Failed(Do.LIST_STALE, error):
                 self.refusal = error if _is_final(error) else None
-                self._timers[Do.LIST_STALE] = now + jittered(self._rng, 1.0, 0.2)
+                self._ask_a_member_again(now)
             case Failed(Do.PROBE, RevisionCompacted()):
                 self.phase = Phase.SUSPECT
                 return self._list()
@@ -202,13 +177,17 @@ class WatchMachine(Generic[T]):
         self._timers = {Do.LIST: now + jittered(self._rng, self._settings.resync, 0.2)}
         return [Ask(Do.WATCH, self.revision)]
 
-    def _listed_stale(self, listing: Listing) -> list[Ask]:
-        if self.phase is Phase.EMPTY:
-            self.refusal = None
-            self._replace(listing)
-            self.phase = Phase.SUSPECT
-            self.is_stale = self._is_news = True
-            self.revision = listing.revision
+    def _listed_stale(self, listing: Listing, now: float) -> list[Ask]:
+        if self.phase is not Phase.EMPTY:
+            return []
+        self.refusal = None
+        if not listing.entries:
+            self._ask_a_member_again(now)
+            return []
+        self._replace(listing)
+        self.phase = Phase.SUSPECT
+        self.is_stale = self._is_news = True
+        self.revision = listing.revision
         return []
 
     def _received(self, batch: Batch, now: float) -> list[Ask]:
@@ -311,6 +290,9 @@ class WatchMachine(Generic[T]):
         if known is None or not self._stands:
             return Ask(Do.PROBE, self.revision)
         return Ask(Do.PROBE, known.revision, is_past=True)
+
+    def _ask_a_member_again(self, now: float) -> None:
+        self._timers[Do.LIST_STALE] = now + jittered(self._rng, 1.0, 0.2)
 
     def _list(self) -> list[Ask]:
         """Ask for a listing, unless one is under way. A linearizable one can't be older than what is known by now."""

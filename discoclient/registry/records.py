@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
 from .codec import BadRecord
-from .protocol import Deletion, Entry
+from .protocol import Deletion, Entry, Probe
 
-__all__ = ["Records", "key_text"]
+__all__ = ["Extent", "Records", "key_text"]
 
 T = TypeVar("T")
 
@@ -23,6 +24,22 @@ SHOWN = 100
 def key_text(key: str) -> str:
     """*key* as a line of a log takes it: in quotes, in ASCII, and if it is long its beginning and its length."""
     return ascii(key) if len(key) <= LONGEST else f"{key[:SHOWN]!a}... ({len(key)} characters)"
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Enough of what was known at a revision to tell that history from another one."""
+
+    revision: int
+    count: int
+    newest: Mapping[str, Stamp]
+    """The keys of the newest revision among them, usually one."""
+
+    def agrees(self, probe: Probe) -> bool:
+        last = probe.last
+        if self.count != probe.count or (last is None) != (not self.newest):
+            return False
+        return last is None or self.newest.get(last.key) == _stamp(last)
 
 
 class Records(Generic[T]):
@@ -43,6 +60,12 @@ class Records(Generic[T]):
     def count(self) -> int:
         """How many keys the range has, the skipped ones too."""
         return len(self._stamps)
+
+    def extent(self, revision: int) -> Extent:
+        """How far this goes, as of *revision*."""
+        newest = max((stamp[0] for stamp in self._stamps.values()), default=0)
+        keys = {key: stamp for key, stamp in self._stamps.items() if stamp[0] == newest}
+        return Extent(revision, self.count, keys)
 
     def take_touched(self) -> frozenset[str]:
         """The keys whose records changed since this was last asked: so that a change costs what it changes."""

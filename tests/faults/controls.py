@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # not at run time: a program may have to take something away 
     from discoclient.registry.etcd.registry import EtcdRegistry
 
 __all__ = [
+    "believe_that_there_is_nothing",
     "clear_before_listing",
     "forget_when_the_watch_breaks",
     "forget_where_the_watch_was",
@@ -106,6 +107,22 @@ def without_one_members_word(resolver: Resolver) -> None:
     machine: Any = resolver._follower._machine
     tick = machine.tick
     machine.tick = lambda now: [ask for ask in tick(now) if ask.what is not Do.LIST_STALE]
+
+
+def believe_that_there_is_nothing(resolver: Resolver) -> None:
+    """One member's empty word is taken for a quorum's."""
+    from discoclient.registry.happenings import Phase
+
+    machine: Any = resolver._follower._machine
+
+    def believe(listing: Any, now: float) -> list[Any]:
+        if machine.phase is Phase.EMPTY:
+            machine._replace(listing)
+            machine.phase = Phase.SUSPECT
+            machine.is_stale = machine._is_news = True
+        return []
+
+    machine._listed_stale = believe
 
 
 def forget_where_the_watch_was(registry: EtcdRegistry) -> None:

@@ -73,7 +73,11 @@ def test_without_a_quorum_a_caller_starts_from_one_members_word_and_marks_it_sus
     healed: EtcdCluster, url: str, raw: Raw, hub: Hub, processes: Processes
 ) -> None:
     (service,) = start_services(processes, url, ttl=15)
-    _survivor, *others = healed.members
+    survivor, *others = healed.members
+    eventually(
+        lambda: service.id in raw.instances("experiment", at=survivor, serializable=True),
+        what="the member that is left has heard of it",
+    )
     for member in others:
         member.kill()
     with (

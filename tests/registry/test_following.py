@@ -122,3 +122,36 @@ async def test_what_was_known_before_comes_before_any_refusal(is_known: bool) ->
         assert bool(changes) is is_known
         assert bool(told) is not is_known
         assert follower.is_stale is is_known
+
+
+class CutOff(MemoryRegistry):
+    """Has no quorum, and one member."""
+
+    asked = 0
+
+    async def list(self, range: str, *, serializable: bool = False) -> Listing:
+        if not serializable:
+            raise RegistryUnavailable("no quorum")
+        self.asked += 1
+        return await super().list(range, serializable=True)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_what_was_known_before_comes_before_a_member_that_knows_of_nothing(is_known: bool) -> None:
+    def recall() -> Listing | None:
+        return Listing(3, (Entry("/s/a", b"1", 1, 1, 1),)) if is_known else None
+
+    store = MemoryStore()
+    registry = CutOff(store, clock=monotonic)
+    options = {"settings": WatchSettings(stale_after=0.0), "recall": recall}
+    async with following(registry, **options) as (follower, changes):
+        await eventually_async(
+            lambda: bool(changes) if is_known else registry.asked >= 2, what="it was asked"
+        )
+        assert bool(changes) is is_known
+        assert follower.is_stale is is_known
+        assert set(follower.records) == ({"/s/a"} if is_known else set())
+    store.put("/s/b", b"1")
+    async with following(registry, **options) as (follower, changes):
+        await eventually_async(lambda: changes, what="the member knows of something")
+        assert set(follower.records) == {"/s/b"}, "and is younger than any file"

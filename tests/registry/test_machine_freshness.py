@@ -384,6 +384,34 @@ def test_without_a_quorum_at_the_start_one_members_word_is_taken_and_marked(stor
     assert shell.asks(Do.LIST_STALE) == [1002.5]
 
 
+def test_one_members_word_that_there_is_nothing_is_not_believed(store: MemoryStore) -> None:
+    """Cut off, it may not have heard yet of what was registered. It is asked again, for it may have by then."""
+    shell = Shell(MemoryStore())
+    no_quorum(shell)
+    assert shell.published == []
+    assert shell.machine.phase is Phase.EMPTY
+    assert not shell.machine.is_stale
+    assert 40 <= len(shell.asks(Do.LIST_STALE)) <= 80
+    shell.store = store
+    no_quorum(shell)
+    assert shell.published == [truth(store)]
+    assert shell.machine.is_stale
+
+
+def test_a_quorums_word_that_there_is_nothing_is_believed_after_a_members(store: MemoryStore) -> None:
+    """The negative control of the one above: an empty service must be able to say so."""
+    shell = Shell(MemoryStore())
+    shell.start()
+    shell.now += 2.5
+    shell.tick()
+    shell.work_out(Do.LIST_STALE)
+    shell.arrive(Do.LIST_STALE)
+    assert shell.published == []
+    shell.work_out(Do.LIST)
+    shell.arrive(Do.LIST)
+    assert shell.published == [{}]
+
+
 def test_one_members_word_is_replaced_as_soon_as_there_is_a_quorum(store: MemoryStore) -> None:
     shell = Shell(store)
     no_quorum(shell)

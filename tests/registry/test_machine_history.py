@@ -11,6 +11,7 @@ import pytest
 
 from discoclient.model.errors import RevisionCompacted
 from discoclient.registry import machine as machines
+from discoclient.registry import records
 from discoclient.registry.happenings import Ask, Do, Phase, Probed
 from discoclient.registry.memory_store import MemoryStore
 from discoclient.registry.protocol import Batch, Entry, Probe
@@ -97,7 +98,7 @@ def test_without_the_question_it_would_be_believed_until_all_is_listed_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The negative control: how many keys there are gives nothing away, nor does the revision."""
-    monkeypatch.setattr(machines._Extent, "agrees", lambda self, probe: True)
+    monkeypatch.setattr(records.Extent, "agrees", lambda self, probe: True)
     differ(shell, known, now)
     shell.run(200)
     assert shell.asks(Do.LIST) == []
