@@ -176,14 +176,14 @@ class Follower(Generic[T]):
         """One member's word; and if no member has one, our own of an earlier life."""
         try:
             listing = await self._registry.list(self._range, serializable=True)
-            if not listing.entries:
-                listing = await asyncio.to_thread(self._recall) or listing
-            return listing
         except RegistryError:
             recalled = await asyncio.to_thread(self._recall)
             if recalled is None:
                 raise
             return recalled
+        if listing.entries:
+            return listing
+        return await asyncio.to_thread(self._recall) or listing
 
     def _report(self) -> None:
         machine = self._machine
