@@ -100,10 +100,8 @@ def test_the_last_election_counts_and_not_who_still_believes_in_an_older_one() -
     assert find_leader(members) is members[1]
     members = [Member(2, leader=1, term=2), Member(3, leader=1, term=2)]  # the leader does not answer
     assert find_leader(members) is None
-    for term in (
-        2,
-        9,
-    ):  # the first is cut off, and with etcd 3.4 its elections that nobody hears of raise its term
+    # The first is cut off; with etcd 3.4 its elections, of which nobody hears, raise its term.
+    for term in (2, 9):
         members = [Member(1, leader=0, term=term), Member(2, leader=2, term=2), Member(3, leader=2, term=2)]
         assert find_leader(members) is members[1]
 
