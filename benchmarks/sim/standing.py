@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from discoclient.calling.ledger import Policies
 from discoclient.model.policy import HedgePolicy, OutlierPolicy
 
-from .antagonists import antagonists, capacity
+from .antagonists import BRIEF, antagonists, capacity
 from .measure import Summary, summarize
 from .report import Plan, Report, Table, milliseconds, percent
 from .servers import Mode, Server
@@ -52,13 +52,13 @@ class Scenario:
     @property
     def rate(self) -> float:
         if self.has_antagonists:
-            return self.load * self.instances * EACH * capacity()
+            return self.load * self.instances * EACH * capacity(BRIEF)
         well = self.instances - len(self.faults)
         return self.load * EACH * (well + sum(FAULTS[fault][0] for fault in self.faults))
 
     def script(self, world: World) -> None:
         if self.has_antagonists:
-            antagonists()(world)
+            antagonists(BRIEF)(world)
         servers = list(world.servers.values())
         for server, fault in zip(servers[len(servers) - len(self.faults) :], self.faults):
             world.loop.at(BEGIN, FAULTS[fault][1], server)

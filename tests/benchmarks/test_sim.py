@@ -516,6 +516,17 @@ def test_round_robin_drowns_in_its_slow_part_and_prequal_and_ours_do_not() -> No
     assert max(p99["Prequal"], p99["peak_ewma"]) < p99["round_robin"] / 3
 
 
+def test_far_above_what_is_promised_an_even_spread_fails_and_prequal_and_ours_do_not() -> None:
+    """The published shape again: most servers have no more than that, and stay so."""
+    shape = selection.QUICK_SHAPES["wide"]
+    errors = {
+        rule: selection.select(rule, 1.74, shape, "1").errors
+        for rule in ("round_robin", "Prequal", "peak_ewma")
+    }
+    assert errors["round_robin"] > 0.25
+    assert errors["Prequal"] == errors["peak_ewma"] == 0
+
+
 def test_the_default_hides_one_that_fails_and_bare_round_robin_does_not() -> None:
     scenario = standing.SCENARIOS["one of ten fails at once"]
     errors = {
