@@ -15,7 +15,6 @@ from discoclient.balancing.endpoint import Endpoint
 from discoclient.balancing.preferences import Preferences
 from discoclient.balancing.view import build_view
 from discoclient.model.instance import Instance
-from discoclient.model.outcome import Outcome, OutcomeKind
 from discoclient.model.snapshot import Snapshot
 
 from .figures import Row, Section, compare
@@ -109,7 +108,10 @@ def _endpoints(size: int) -> list[Endpoint]:
         instance = Instance(service="bench", id=f"{number:032x}", host="127.0.0.1", port=20_000 + number)
         endpoint = Endpoint(instance, now=_NOW - 60.0)
         for _ in range(3):
-            endpoint.observe(Outcome(OutcomeKind.RESPONSE, rng.uniform(0.001, 0.1), 200), _NOW - rng.random())
+            now = _NOW - rng.random()
+            ticket = endpoint.start(now)
+            endpoint.learn_success(ticket, rng.uniform(0.001, 0.1), now, is_warm=True, window=30.0)
+            ticket.close()
         for _ in range(rng.randrange(3)):
             endpoint.start(_NOW)
         endpoints.append(endpoint)

@@ -22,6 +22,7 @@ from .model.policy import (
     ThrottlePolicy,
 )
 from .transport.async_transport import AsyncDiscoTransport
+from .transport.options import mark
 from .transport.outside import AsyncOutside, Outside
 from .transport.settings import WIRE
 from .transport.sync_transport import DiscoTransport
@@ -134,6 +135,18 @@ class DiscoClient(httpx.Client):
             **httpx_kwargs,
         )
 
+    def send(
+        self,
+        request: httpx.Request,
+        *,
+        stream: bool = False,
+        auth: Any = httpx.USE_CLIENT_DEFAULT,
+        follow_redirects: Any = httpx.USE_CLIENT_DEFAULT,
+    ) -> httpx.Response:
+        """As `httpx.Client.send`, to which ``get``, ``post``, ``stream`` and all the others lead."""
+        mark(request, is_whole=not stream)
+        return super().send(request, stream=stream, auth=auth, follow_redirects=follow_redirects)
+
     def wait_ready(self, timeout: float | None = None) -> None:
         """Wait until the service has an instance to call.
 
@@ -220,6 +233,18 @@ class AsyncDiscoClient(httpx.AsyncClient):
             trust_env=wire.get("trust_env", True),
             **httpx_kwargs,
         )
+
+    async def send(
+        self,
+        request: httpx.Request,
+        *,
+        stream: bool = False,
+        auth: Any = httpx.USE_CLIENT_DEFAULT,
+        follow_redirects: Any = httpx.USE_CLIENT_DEFAULT,
+    ) -> httpx.Response:
+        """As `httpx.AsyncClient.send`."""
+        mark(request, is_whole=not stream)
+        return await super().send(request, stream=stream, auth=auth, follow_redirects=follow_redirects)
 
     async def wait_ready(self, timeout: float | None = None) -> None:
         """As `DiscoClient.wait_ready`."""

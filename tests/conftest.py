@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import uuid
 from collections.abc import Iterator
 
@@ -14,6 +15,11 @@ from tests.support.processes import Processes, running
 # them.
 HEARTBEAT = 0.05
 ELECTION = 0.25
+
+
+# A shell that runs all this in the background has Ctrl-C ignored, also by what is started from here; tests interrupt it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -149,6 +149,12 @@ class Endpoint:
                     accrual.is_probing = ticket.is_probe = True
         return ticket
 
+    def heard(self, ticket: Ticket, now: float) -> None:
+        """For the ticket: an answer has begun."""
+        with self._lock:
+            self._stop_waiting(ticket)
+            self._quiet_since = now
+
     def finish(self, ticket: Ticket) -> None:
         """For the ticket: one request less, once."""
         with self._lock:
@@ -168,9 +174,13 @@ class Endpoint:
         veto: Callable[[Endpoint], str | None],
         rng: Random,
     ) -> Verdict | None:
-        """`observe` and `judge` in one, as an attempt ends."""
+        """Learn from an attempt that ended: how long it took, and whether it speaks for or against the endpoint.
+
+        The verdict, where there is one. *veto* is asked why it must not be ejected (`OutlierPolicy.max_ejected`), if there is a
+        reason, only when it comes to that.
+        """
         with self._lock:
-            self._observe(outcome, now, outcome.is_failure)
+            self._observe(outcome, now)
             self._stop_waiting(ticket)
             return self._judge(ticket, outcome, now, policy, veto, rng)
 
@@ -191,23 +201,19 @@ class Endpoint:
             self._penalty = 0.0
             self._accrual.note_success(now, window)
 
-    def observe(self, outcome: Outcome, now: float) -> None:
-        """Learn the latency of an attempt. A failure never lowers the cost, and counts for `FAILURE_LATENCY` at least.
+    def _stop_waiting(self, ticket: Ticket) -> None:
+        self._waiting -= ticket.is_waiting
+        ticket.is_waiting = False
+
+    def _observe(self, outcome: Outcome, now: float) -> None:
+        """A failure never lowers the cost, and counts for `FAILURE_LATENCY` at least.
 
         A success on a new connection is no peak: it took the time to connect, and often a cold start, and one such
         peak would keep an instance that just began from being called for half a minute. It counts by the time since the
         last one, for there are instances that close every connection, and nothing else would be known of them.
         """
-        with self._lock:
-            self._observe(outcome, now, outcome.is_failure)
-
-    def _stop_waiting(self, ticket: Ticket) -> None:
-        self._waiting -= ticket.is_waiting
-        ticket.is_waiting = False
-
-    def _observe(self, outcome: Outcome, now: float, is_failure: bool) -> None:
         latency = outcome.latency
-        if is_failure:
+        if outcome.is_failure:
             self.failures += 1
             worst = max(latency, 2 * self._ewma, 2 * self._penalty, FAILURE_LATENCY)
             if self._waiting:
@@ -251,23 +257,6 @@ class Endpoint:
     def accrual(self) -> Accrual:
         """What speaks for and against it, to look at."""
         return self._accrual
-
-    def judge(
-        self,
-        ticket: Ticket,
-        outcome: Outcome,
-        now: float,
-        policy: OutlierPolicy,
-        veto: Callable[[Endpoint], str | None],
-        rng: Random,
-    ) -> Verdict | None:
-        """Count an attempt for or against the endpoint; the verdict, where there is one.
-
-        *veto* is asked why it must not be ejected (`OutlierPolicy.max_ejected`), if there is a reason, only when it comes to
-        that.
-        """
-        with self._lock:
-            return self._judge(ticket, outcome, now, policy, veto, rng)
 
     def _judge(
         self,

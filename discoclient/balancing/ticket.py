@@ -23,5 +23,9 @@ class Ticket:
         self.is_probe = False
         """Whether it tries an ejected endpoint out."""
 
+    def heard(self, now: float) -> None:
+        """It has begun to answer: how long the rest takes is no silence of its."""
+        self.endpoint.heard(self, now)
+
     def close(self) -> None:
         self.endpoint.finish(self)

@@ -3,7 +3,7 @@
 The conversation, driven by a sync and by an async shell alike::
 
     flow = caller.flow(call)
-    step = next(flow)                    # Send: make this attempt, at step.endpoint; or Sleep: wait
+    step = next(flow)                    # Send: make this attempt, at step.endpoint; Read: the body; or Sleep: wait
     step = flow.send(outcome)            # what came of it (None after a Sleep); the next step, or ...
     StopIteration.value                  # ... the End: hand over what the last attempt gave, or say why there was none
 
@@ -28,7 +28,7 @@ from .hedging import Race
 from .learning import learn
 from .ledger import Ledger
 from .retries import RETRIES, Cause, cause_of
-from .steps import Call, End, Send, Sleep, Step
+from .steps import READ, Call, End, Send, Sleep, Step
 
 __all__ = ["CallFlow", "Caller"]
 
@@ -87,10 +87,15 @@ class Caller:
             if send.race is not None:
                 send = send.race.winner
             now = clock()
+            cause = cause_of(outcome)
+            if call.is_whole and cause is None and outcome.kind is OutcomeKind.RESPONSE:
+                # Nothing is handed over before all is there: until then it may be tried again, and the verdict waits.
+                send.ticket.heard(now)
+                outcome = (yield READ) or outcome
+                cause, now = cause_of(outcome), clock()
             learn(send, outcome, ledger, now, self.rng, self.emit)
             if not outcome.has_response:
                 send.ticket.close()
-            cause = cause_of(outcome)
             wait: float | None = None
             if cause is not None:
                 progress = progress or _Progress(self, call)

@@ -14,7 +14,7 @@ from ..model.events import CallInfo
 if TYPE_CHECKING:
     from .hedging import Race
 
-__all__ = ["Call", "End", "Send", "Sleep", "Step"]
+__all__ = ["READ", "Call", "End", "Read", "Send", "Sleep", "Step"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Call:
 
     ``exclude``: ids that it must not go to. ``retries``: how many attempts may follow the first, in place of the policy's.
     ``deadline``: a moment of the flow's clock. ``key``: its ``hash_key``. ``version``: the only one that it may go to.
-    ``info``: for hooks; ``None`` if there are none.
+    ``info``: for hooks; ``None`` if there are none. ``is_whole``: the caller gets the body with the response, not as a stream.
     """
 
     is_idempotent: bool
@@ -34,6 +34,7 @@ class Call:
     key: HashKey | None = None
     version: str | None = None
     info: CallInfo | None = None
+    is_whole: bool = False
 
 
 @dataclass(slots=True)
@@ -64,6 +65,15 @@ class Sleep:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Read the body of the response that came, to its end, and say what the attempt means then: ``None`` if all is there."""
+
+
+READ = Read()
+"""The one there is."""
+
+
 class End(Enum):
     DELIVER = auto()
     """The last attempt's response, or its error, is the caller's."""
@@ -75,4 +85,4 @@ class End(Enum):
     """The deadline had passed before anything was sent."""
 
 
-Step: TypeAlias = Send | Sleep
+Step: TypeAlias = Send | Sleep | Read

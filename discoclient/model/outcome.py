@@ -22,7 +22,7 @@ class OutcomeKind(StrEnum):
     """A connection that had been used before was closed ahead of the first byte of the answer: the server's keep-alive ended,
     most likely, just when we wrote."""
     NO_ANSWER = "no_answer"
-    """The request may have reached the instance, and no response came."""
+    """The request may have reached the instance, and no response came, or only a part of one that is wanted whole."""
     MISDIRECTED = "misdirected"
     """Somebody else listens there now, and said so before anything was done (421 with its own ``X-Disco-Instance``)."""
     LOCAL = "local"

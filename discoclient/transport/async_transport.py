@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import suppress
 from time import monotonic
@@ -13,7 +14,7 @@ import httpx
 
 from ..balancing.endpoint import Ticket
 from ..balancing.explanation import Explanation
-from ..calling.steps import Call, End, Send, Sleep
+from ..calling.steps import Call, End, Read, Send, Sleep
 from ..control.resolver import Resolver
 from ..model.outcome import Outcome
 from ..model.policy import check_seconds
@@ -21,7 +22,7 @@ from .async_pool import AsyncPool, AsyncWire
 from .async_race import run_race
 from .attempts import PATIENCE, Attempts, Result, finalize, is_short
 from .home import Home, find_loop
-from .link import AsyncConnection
+from .link import AsyncConnection, Link
 from .options import NO_CALL, read_call
 from .router import Route, Router, late
 from .settings import Settings, TransportOptions
@@ -93,6 +94,9 @@ class AsyncDiscoTransport(httpx.AsyncBaseTransport):
         try:
             step = next(flow)
             while True:
+                if isinstance(step, Read):
+                    step = flow.send(await _read(attempts))
+                    continue
                 if isinstance(step, Sleep):
                     await anyio.sleep(step.seconds)
                     step = flow.send(None)
@@ -167,8 +171,13 @@ class AsyncTrackedStream(httpx.AsyncByteStream):
         self._pool = pool
         self._ticket = ticket
         self._is_open = True
+        self._parts: deque[bytes] | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._parts is not None:
+            while self._parts:
+                yield self._parts.popleft()
+            return
         try:
             async for part in self._stream:
                 yield part
@@ -181,6 +190,14 @@ class AsyncTrackedStream(httpx.AsyncByteStream):
             if ours is error:
                 raise
             raise ours from error
+
+    @property
+    def link(self) -> Link:
+        return self._connection.link
+
+    async def read_ahead(self) -> None:
+        """Read all of it now. Raises what httpcore raises."""
+        self._parts = deque([part async for part in self._stream])
 
     def hurry(self, seconds: float) -> None:
         """Have what is left come within so many seconds."""
@@ -203,6 +220,19 @@ class AsyncTrackedStream(httpx.AsyncByteStream):
         if self._is_open:
             self._ticket.close()
             self._pool.lose(self._connection)
+
+
+async def _read(attempts: Attempts[AsyncWire]) -> Outcome | None:
+    """Read the body, of which the caller gets all or nothing."""
+    stream = attempts.stream
+    assert isinstance(stream, AsyncTrackedStream)
+    try:
+        await stream.read_ahead()
+    except Exception as error:
+        with suppress(Exception):
+            await stream.aclose()
+        return attempts.broken_off(error, stream.link)
+    return None
 
 
 async def _discard(response: httpx.Response) -> None:

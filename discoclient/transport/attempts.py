@@ -14,7 +14,7 @@ from ..calling.steps import Call, Send
 from ..model.outcome import Outcome, OutcomeKind
 from .link import Link
 from .location import logical_location
-from .options import Routed
+from .options import Routed, without_ours
 from .router import Route, Router, Wire, late
 from .wire import as_httpx, classify
 
@@ -72,8 +72,7 @@ class Attempts(Generic[W]):
     def extensions(self, send: Send) -> dict[str, Any]:
         """Connecting is bounded by the policy, and TLS is checked against the service's name."""
         settings = self.route.settings
-        merged = dict(self.request.extensions)
-        merged.pop("disco", None)
+        merged = without_ours(self.request.extensions)
         timeouts = dict(merged.get("timeout") or ())
         connect, bound = timeouts.get("connect"), settings.policies.retry.connect_timeout
         if connect is None or connect > bound:
@@ -102,7 +101,12 @@ class Attempts(Generic[W]):
         is_over |= isinstance(error, httpx.PoolTimeout) and self.is_late
         if not is_over:
             return outcome, as_httpx(error)
-        late_error = late(f"while {send.endpoint.instance.address} had not answered")
+        has_begun = link is not None and link.has_answer
+        late_error = late(
+            "while the body was read"
+            if has_begun
+            else f"while {send.endpoint.instance.address} had not answered"
+        )
         late_error.__cause__ = error
         return outcome, late_error
 
@@ -124,6 +128,13 @@ class Attempts(Generic[W]):
         elif 300 <= status < 400:
             self._redirect(send, response)
         return Outcome(kind, monotonic() - began, status, is_warm, retry_after), response
+
+    def broken_off(self, error: Exception, link: Link) -> Outcome:
+        """What the last attempt means whose body ended with *error*; its result is now the exception that says so."""
+        send = self._last
+        assert send is not None
+        outcome, self._result = self.failed(send, error, send.began, is_warm=False, link=link)
+        return outcome
 
     def settle(self, send: Send, result: Result) -> None:
         """*result* is the last one, until there is another."""
@@ -162,6 +173,11 @@ class Attempts(Generic[W]):
     @property
     def is_late(self) -> bool:
         return self.call.deadline is not None and monotonic() >= self.call.deadline
+
+    @property
+    def stream(self) -> httpx.SyncByteStream | httpx.AsyncByteStream | None:
+        """The body of the last attempt's response, if there is one."""
+        return self._result.stream if isinstance(self._result, httpx.Response) else None
 
     @property
     def error(self) -> Exception | None:

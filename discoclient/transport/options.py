@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import httpx
 
@@ -14,7 +14,7 @@ from ..model.events import CallInfo
 from ..model.instance import Instance
 from ..model.policy import check_seconds
 
-__all__ = ["NO_CALL", "DiscoOptions", "Routed", "read_call"]
+__all__ = ["NO_CALL", "DiscoOptions", "Routed", "mark", "read_call", "without_ours"]
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """RFC 9110, 9.2.2."""
@@ -46,6 +46,26 @@ class Routed(NamedTuple):
     revision: int
 
 
+_WHOLE = "disco_whole"
+
+
+def mark(request: httpx.Request, *, is_whole: bool) -> None:
+    """Have the transport know whether the caller gets *request*'s response with its body or as a stream.
+
+    A body that is wanted whole is read as part of the attempt: nothing is handed over before all is there, so that one that
+    breaks off is an attempt that failed, and may be made again elsewhere. Redirects keep the mark.
+    """
+    if is_whole:
+        request.extensions[_WHOLE] = True
+    else:
+        request.extensions.pop(_WHOLE, None)
+
+
+def without_ours(extensions: Mapping[str, Any]) -> dict[str, Any]:
+    """What is the wire's of a request's *extensions*."""
+    return {name: value for name, value in extensions.items() if name != "disco" and name != _WHOLE}
+
+
 def read_call(
     request: httpx.Request, now: float, *, deadline: float | None = None, info: CallInfo | None = None
 ) -> Call:
@@ -56,11 +76,12 @@ def read_call(
     options = request.extensions.get("disco")
     is_idempotent = request.method in IDEMPOTENT
     is_replayable = isinstance(request.stream, httpx.ByteStream)
+    is_whole = _WHOLE in request.extensions
     if options is None:
         if deadline is None and info is None:
-            return _CALLS[is_idempotent, is_replayable]
+            return _CALLS[is_idempotent, is_replayable, is_whole]
         until = None if deadline is None else now + deadline
-        return Call(is_idempotent, is_replayable, deadline=until, info=info)
+        return Call(is_idempotent, is_replayable, deadline=until, info=info, is_whole=is_whole)
     _check_names(options)
     seconds = options.get("deadline", deadline)
     if seconds is not None:
@@ -89,6 +110,7 @@ def read_call(
         key=key,
         version=version,
         info=info,
+        is_whole=is_whole,
     )
 
 
@@ -104,4 +126,9 @@ def _check_names(options: object) -> None:
 NO_CALL = Call(is_idempotent=True, is_replayable=True)
 """For those who only look."""
 
-_CALLS = {(one, other): Call(one, other) for one in (True, False) for other in (True, False)}
+_CALLS = {
+    (idempotent, replayable, whole): Call(idempotent, replayable, is_whole=whole)
+    for idempotent in (True, False)
+    for replayable in (True, False)
+    for whole in (True, False)
+}

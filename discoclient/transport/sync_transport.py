@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from time import monotonic
@@ -13,11 +14,11 @@ import httpx
 
 from ..balancing.endpoint import Ticket
 from ..balancing.explanation import Explanation
-from ..calling.steps import Call, End, Send, Sleep
+from ..calling.steps import Call, End, Read, Send, Sleep
 from ..model.outcome import Outcome
 from ..model.policy import check_seconds
 from .attempts import PATIENCE, Attempts, Result, finalize, is_short
-from .link import SyncConnection
+from .link import Link, SyncConnection
 from .options import NO_CALL, read_call
 from .router import Route, Router, late
 from .settings import Settings, TransportOptions
@@ -87,6 +88,9 @@ class DiscoTransport(httpx.BaseTransport):
         try:
             step = next(flow)
             while True:
+                if isinstance(step, Read):
+                    step = flow.send(_read(attempts))
+                    continue
                 if isinstance(step, Sleep):
                     time.sleep(step.seconds)
                     step = flow.send(None)
@@ -164,8 +168,13 @@ class TrackedStream(httpx.SyncByteStream):
         self._pool = pool
         self._ticket = ticket
         self._is_open = True
+        self._parts: deque[bytes] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
+        if self._parts is not None:
+            while self._parts:
+                yield self._parts.popleft()
+            return
         try:
             yield from self._stream
         except httpcore.TimeoutException as error:
@@ -177,6 +186,14 @@ class TrackedStream(httpx.SyncByteStream):
             if ours is error:
                 raise
             raise ours from error
+
+    @property
+    def link(self) -> Link:
+        return self._connection.link
+
+    def read_ahead(self) -> None:
+        """Read all of it now. Raises what httpcore raises."""
+        self._parts = deque(self._stream)
 
     def hurry(self, seconds: float) -> None:
         """Have what is left come within so many seconds."""
@@ -198,6 +215,19 @@ class TrackedStream(httpx.SyncByteStream):
     def __del__(self) -> None:
         if self._is_open:
             self.close()
+
+
+def _read(attempts: Attempts[SyncWire]) -> Outcome | None:
+    """Read the body, of which the caller gets all or nothing."""
+    stream = attempts.stream
+    assert isinstance(stream, TrackedStream)
+    try:
+        stream.read_ahead()
+    except Exception as error:
+        with suppress(Exception):
+            stream.close()
+        return attempts.broken_off(error, stream.link)
+    return None
 
 
 def _discard(response: httpx.Response) -> None:

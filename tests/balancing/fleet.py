@@ -16,7 +16,19 @@ from discoclient.model.outcome import Outcome, OutcomeKind
 from discoclient.model.policy import OutlierPolicy
 from discoclient.model.snapshot import Snapshot
 
-__all__ = ["BALANCERS", "OK", "REFUSED", "SILENT", "eject", "fleet", "instance", "play", "view"]
+__all__ = [
+    "BALANCERS",
+    "OK",
+    "REFUSED",
+    "SILENT",
+    "eject",
+    "end",
+    "fleet",
+    "instance",
+    "observe",
+    "play",
+    "view",
+]
 
 BALANCERS = ["peak_ewma", "least_request", "round_robin", "random", "weighted_round_robin", "rendezvous"]
 
@@ -49,11 +61,22 @@ def view(endpoints: Sequence[Endpoint], balancer: str, *, seed: int = 1) -> View
     return build_view(snapshot, by_id, Preferences(balancer=find_balancer(balancer)), Random(seed))
 
 
+def end(ticket: Ticket, outcome: Outcome, now: float) -> None:
+    """A request comes to its end, and whatever it says, its endpoint is not ejected for it."""
+    ticket.endpoint.learn(ticket, outcome, now, OutlierPolicy(), lambda endpoint: "spared", Random(1))
+    ticket.close()
+
+
+def observe(endpoint: Endpoint, outcome: Outcome, now: float) -> None:
+    """A request that begins and ends at once, for what is learnt from it."""
+    end(endpoint.start(now), outcome, now)
+
+
 def eject(endpoint: Endpoint, now: float = 0.0, *, seconds: float = 100.0) -> None:
     """Have it ejected for *seconds* to twice that."""
     ticket = endpoint.start(now)
     policy = OutlierPolicy(base_ejection=seconds * 2, max_ejection=seconds * 2)
-    assert endpoint.judge(ticket, REFUSED, now, policy, lambda endpoint: None, Random(1))
+    assert endpoint.learn(ticket, REFUSED, now, policy, lambda endpoint: None, Random(1))
     ticket.close()
     assert endpoint.is_ejected(now)
 
@@ -77,8 +100,7 @@ def play(
         now += 0.001
         while len(open_tickets) > in_flight:
             ticket = open_tickets.popleft()
-            ticket.endpoint.observe(Outcome(OutcomeKind.RESPONSE, latency(ticket.endpoint), 200), now)
-            ticket.close()
+            end(ticket, Outcome(OutcomeKind.RESPONSE, latency(ticket.endpoint), 200), now)
     for ticket in open_tickets:
         ticket.close()
     return counts

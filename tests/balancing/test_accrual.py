@@ -13,7 +13,7 @@ from discoclient.balancing.accrual import PROBE_PASSED, Accrual, Verdict
 from discoclient.balancing.endpoint import Endpoint
 from discoclient.model.outcome import Outcome, OutcomeKind
 from discoclient.model.policy import OutlierPolicy
-from tests.balancing.fleet import OK, REFUSED, SILENT, eject, instance
+from tests.balancing.fleet import OK, REFUSED, SILENT, eject, instance, observe
 from tests.support.properties import thorough
 
 BUSY = Outcome(OutcomeKind.RESPONSE, 0.01, 503)
@@ -235,7 +235,7 @@ def test_who_comes_back_is_still_ejected_and_its_next_ejection_is_longer() -> No
     assert not back.is_ejected(back.accrual.until)
     ticket = back.start(back.accrual.until)
     assert ticket.is_probe
-    verdict = back.judge(ticket, SILENT, back.accrual.until, policy, lambda endpoint: None, Random(1))
+    verdict = back.learn(ticket, SILENT, back.accrual.until, policy, lambda endpoint: None, Random(1))
     assert verdict is not None
     assert 5.0 <= verdict.seconds <= 10.0, "the second one"
     assert gone.accrual.ejections == 1, "what is remembered is a copy"
@@ -243,7 +243,7 @@ def test_who_comes_back_is_still_ejected_and_its_next_ejection_is_longer() -> No
 
 def test_who_comes_back_costs_what_it_did() -> None:
     gone = Endpoint(instance(1), now=0.0, latency=0.02)
-    gone.observe(OK, 1.0)
+    observe(gone, OK, 1.0)
     back = Endpoint(instance(1), now=5.0, memory=gone)
     assert back.latency(5.0) == gone.latency(5.0)
     assert back.cost(5.0) == gone.cost(5.0)

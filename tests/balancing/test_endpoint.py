@@ -12,7 +12,7 @@ from discoclient.balancing.endpoint import DECAY, FAILURE_LATENCY, MAX_LATENCY, 
 from discoclient.model.instance import State
 from discoclient.model.outcome import Outcome, OutcomeKind
 from discoclient.model.policy import OutlierPolicy
-from tests.balancing.fleet import OK, REFUSED, SILENT, eject, instance
+from tests.balancing.fleet import OK, REFUSED, SILENT, eject, instance, observe
 
 POLICY = OutlierPolicy(min_success_rate=0.0)
 
@@ -55,10 +55,9 @@ def test_many_threads_lose_no_count(endpoint: Endpoint) -> None:
         for _ in range(rounds):
             ticket = endpoint.start(0.0)
             shared.append(ticket)
-            endpoint.observe(OK, 0.0)
             ticket.close()
             shared[-1].close()  # perhaps another thread's, and perhaps for the second time
-            endpoint.judge(ticket, OK, 0.0, POLICY, lambda endpoint: None, Random(1))
+            endpoint.learn(ticket, OK, 0.0, POLICY, lambda endpoint: None, Random(1))
 
     threads = [threading.Thread(target=work) for _ in range(crowd)]
     for thread in threads:
@@ -81,37 +80,37 @@ def test_a_ticket_may_be_closed_while_its_own_thread_is_inside(endpoint: Endpoin
 
 
 def test_a_new_peak_counts_at_once(endpoint: Endpoint) -> None:
-    endpoint.observe(answer(0.010), 0.0)
+    observe(endpoint, answer(0.010), 0.0)
     assert endpoint.latency(0.0) == 0.010
-    endpoint.observe(answer(0.500), 0.0)
+    observe(endpoint, answer(0.500), 0.0)
     assert endpoint.latency(0.0) == 0.500
 
 
 def test_a_peak_decays_to_a_third_in_ten_seconds_while_idle(endpoint: Endpoint) -> None:
     assert DECAY == 10.0
-    endpoint.observe(answer(1.0), 5.0)
+    observe(endpoint, answer(1.0), 5.0)
     assert endpoint.latency(15.0) == pytest.approx(1 / math.e)
     assert endpoint.latency(25.0) == pytest.approx(1 / math.e**2)
 
 
 def test_a_faster_answer_counts_by_the_time_since_the_last(endpoint: Endpoint) -> None:
-    endpoint.observe(answer(1.0), 0.0)
-    endpoint.observe(answer(0.1), 0.0)
+    observe(endpoint, answer(1.0), 0.0)
+    observe(endpoint, answer(0.1), 0.0)
     assert endpoint.latency(0.0) == 1.0  # no time has passed: it weighs nothing
-    endpoint.observe(answer(0.1), 5.0)
+    observe(endpoint, answer(0.1), 5.0)
     kept = math.exp(-0.5)
     assert endpoint.latency(5.0) == pytest.approx(1.0 * kept + 0.1 * (1 - kept))
 
 
 def test_steady_latency_is_what_it_settles_at(endpoint: Endpoint) -> None:
-    endpoint.observe(answer(3.0), 0.0)
+    observe(endpoint, answer(3.0), 0.0)
     for step in range(1, 1000):
-        endpoint.observe(answer(0.05), step * 0.1)
+        observe(endpoint, answer(0.05), step * 0.1)
     assert endpoint.latency(99.9) == pytest.approx(0.05, rel=0.01)
 
 
 def test_cost_is_latency_times_who_waits_and_me(endpoint: Endpoint) -> None:
-    endpoint.observe(answer(0.2), 0.0)
+    observe(endpoint, answer(0.2), 0.0)
     assert endpoint.cost(0.0) == pytest.approx(0.2)
     for _ in range(2):
         endpoint.learn(endpoint.start(0.0), answer(0.2), 0.0, POLICY, lambda endpoint: None, Random(1))
@@ -121,7 +120,7 @@ def test_cost_is_latency_times_who_waits_and_me(endpoint: Endpoint) -> None:
 
 def test_silence_counts_as_latency_while_somebody_waits(endpoint: Endpoint) -> None:
     """Who hangs gives no answer to learn from."""
-    endpoint.observe(answer(0.01), 0.0)
+    observe(endpoint, answer(0.01), 0.0)
     first = endpoint.start(100.0)
     assert endpoint.cost(100.0) < 0.02
     assert endpoint.cost(100.5) == pytest.approx(0.5 * 2)
@@ -135,7 +134,7 @@ def test_silence_counts_as_latency_while_somebody_waits(endpoint: Endpoint) -> N
 
 
 def test_a_failure_does_not_break_the_silence(endpoint: Endpoint) -> None:
-    endpoint.observe(answer(0.01), 0.0)
+    observe(endpoint, answer(0.01), 0.0)
     endpoint.start(100.0)
     failing = endpoint.start(103.0)
     before = endpoint.cost(105.0)
@@ -160,11 +159,11 @@ def test_who_never_answered_costs_nothing_to_try_and_something_while_it_is_tried
 
 
 def test_an_answer_on_a_new_connection_is_no_peak_but_many_are_a_latency(endpoint: Endpoint) -> None:
-    endpoint.observe(answer(0.01), 0.0)
-    endpoint.observe(Outcome(OutcomeKind.RESPONSE, 0.5, 200, is_warm=False), 0.1)
+    observe(endpoint, answer(0.01), 0.0)
+    observe(endpoint, Outcome(OutcomeKind.RESPONSE, 0.5, 200, is_warm=False), 0.1)
     assert endpoint.latency(0.1) == pytest.approx(0.01, rel=0.6)
     for step in range(2, 600):
-        endpoint.observe(Outcome(OutcomeKind.RESPONSE, 0.5, 200, is_warm=False), step * 0.1)
+        observe(endpoint, Outcome(OutcomeKind.RESPONSE, 0.5, 200, is_warm=False), step * 0.1)
     assert endpoint.latency(59.9) == pytest.approx(0.5, rel=0.05)
 
 
@@ -172,8 +171,8 @@ def test_an_answer_on_a_new_connection_is_no_peak_but_many_are_a_latency(endpoin
     "outcome", [SILENT, REFUSED, answer(0.001, 503), answer(0.001, 502), answer(0.001, 504)]
 )
 def test_failing_fast_does_not_look_attractive(endpoint: Endpoint, outcome: Outcome) -> None:
-    endpoint.observe(answer(0.010), 0.0)
-    endpoint.observe(outcome, 0.0)
+    observe(endpoint, answer(0.010), 0.0)
+    observe(endpoint, outcome, 0.0)
     assert endpoint.latency(0.0) == FAILURE_LATENCY == 1.0
 
 
@@ -183,7 +182,7 @@ def test_a_failure_never_lowers_the_cost(known: float, after: float) -> None:
     endpoint = Endpoint(instance(1), now=0.0, latency=known)
     for outcome in (SILENT, REFUSED, answer(0.0, 503)):
         before = endpoint.cost(after)
-        endpoint.observe(outcome, after)
+        observe(endpoint, outcome, after)
         assert endpoint.cost(after) >= before
         assert endpoint.latency(after) == pytest.approx(min(MAX_LATENCY, max(1.0, 2 * known)))
         known = endpoint.latency(after)
@@ -191,14 +190,14 @@ def test_a_failure_never_lowers_the_cost(known: float, after: float) -> None:
 
 def test_a_row_of_failures_can_be_forgotten_again(endpoint: Endpoint) -> None:
     for _ in range(100):
-        endpoint.observe(Outcome(OutcomeKind.NO_ANSWER, 120.0), 0.0)
+        observe(endpoint, Outcome(OutcomeKind.NO_ANSWER, 120.0), 0.0)
     assert endpoint.latency(0.0) == MAX_LATENCY == 30.0
     assert endpoint.latency(60.0) < 0.1
 
 
 @pytest.mark.parametrize("status", [200, 301, 404, 418, 500, 501])
 def test_an_answer_is_an_answer_unless_it_says_that_it_cannot_serve(endpoint: Endpoint, status: int) -> None:
-    endpoint.observe(answer(0.02, status), 0.0)
+    observe(endpoint, answer(0.02, status), 0.0)
     assert endpoint.latency(0.0) == 0.02
 
 
@@ -216,7 +215,7 @@ def judge(
 ) -> bool:
     """One request from its start to its end."""
     ticket = endpoint.start(now)
-    verdict = endpoint.judge(
+    verdict = endpoint.learn(
         ticket, outcome, now, policy, lambda endpoint: None if may else "max_ejected", Random(seed)
     )
     ticket.close()
@@ -303,7 +302,7 @@ def test_whether_more_may_be_ejected_is_asked_only_when_it_comes_to_that(endpoin
     asked: list[bool] = []
     ticket = endpoint.start(0.0)
     for outcome in (OK, SILENT, SILENT, OK, SILENT):
-        endpoint.judge(ticket, outcome, 0.0, POLICY, veto, Random(1))
+        endpoint.learn(ticket, outcome, 0.0, POLICY, veto, Random(1))
     assert asked == []
 
 
@@ -312,7 +311,7 @@ def test_what_fails_while_it_is_ejected_does_not_prolong_it(endpoint: Endpoint) 
     judge(endpoint, REFUSED)
     until = endpoint.accrual.until
     for ticket in tickets:
-        assert not endpoint.judge(ticket, REFUSED, 1.0, POLICY, lambda endpoint: None, Random(1))
+        assert not endpoint.learn(ticket, REFUSED, 1.0, POLICY, lambda endpoint: None, Random(1))
         ticket.close()
     assert endpoint.accrual.until == until
 
@@ -376,7 +375,7 @@ def test_a_probe_whose_failure_may_not_eject_leaves_it_on_probation(probation: E
 def test_a_probe_whose_body_is_still_read_holds_nobody_up(probation: Endpoint, verdict: Outcome) -> None:
     """A stream of events may last for days; the verdict came with its headers."""
     stream = probation.start(1000.0)
-    probation.judge(stream, verdict, 1000.0, POLICY, lambda endpoint: None, Random(1))
+    probation.learn(stream, verdict, 1000.0, POLICY, lambda endpoint: None, Random(1))
     judge(probation, REFUSED, 2000.0)
     assert probation.is_ejected(2000.0)
     assert not probation.is_ejected(3000.0)
@@ -390,7 +389,7 @@ def test_a_probe_whose_body_is_still_read_holds_nobody_up(probation: Endpoint, v
 def test_who_was_under_way_before_the_ejection_is_no_probe(endpoint: Endpoint) -> None:
     early = endpoint.start(0.0)
     eject(endpoint)
-    endpoint.judge(early, OK, 1.0, POLICY, lambda endpoint: None, Random(1))
+    endpoint.learn(early, OK, 1.0, POLICY, lambda endpoint: None, Random(1))
     early.close()
     assert endpoint.is_ejected(2.0)
 
@@ -444,7 +443,7 @@ def test_a_drain_that_is_taken_back_brings_it_back(endpoint: Endpoint) -> None:
 
 
 def test_a_new_record_keeps_the_history(endpoint: Endpoint) -> None:
-    endpoint.observe(answer(0.7), 0.0)
+    observe(endpoint, answer(0.7), 0.0)
     ticket = endpoint.start(0.0)
     endpoint.update(instance(1, weight=3))
     assert endpoint.latency(0.0) == 0.7

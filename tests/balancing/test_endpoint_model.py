@@ -62,8 +62,7 @@ class Accounting(RuleBasedStateMachine):
         self.judged.append(ticket)
         before = self.endpoint.cost(self.now)
         was_ejected = self.now < self.endpoint.accrual.until
-        self.endpoint.observe(outcome, self.now)
-        verdict = self.endpoint.judge(
+        verdict = self.endpoint.learn(
             ticket,
             outcome,
             self.now,

@@ -13,6 +13,7 @@ from discoclient.balancing.picker import Picker, TwoChoicesPicker
 from discoclient.balancing.weights import WeightClasses
 from discoclient.model.instance import Instance
 from discoclient.model.outcome import Outcome, OutcomeKind
+from tests.balancing.fleet import observe
 
 RATE, WINDOW = 160, 4
 
@@ -32,7 +33,7 @@ def least_share(picker: Picker, size: int, rng: Random) -> float:
         endpoint = picker.pick(now)
         assert endpoint is not None
         ticket = endpoint.start(now)
-        endpoint.observe(Outcome(OutcomeKind.RESPONSE, 0.002 * rng.lognormvariate(0, 0.5), 200), now)
+        observe(endpoint, Outcome(OutcomeKind.RESPONSE, 0.002 * rng.lognormvariate(0, 0.5), 200), now)
         ticket.close()
         counts[endpoint.id] += 1
         if number % (RATE * WINDOW) == 0:
@@ -55,13 +56,13 @@ def test_a_sharp_comparison_starves_the_worst_of_three() -> None:
 
 def test_the_first_answer_on_a_new_connection_is_no_measure_of_an_instance() -> None:
     (endpoint,) = fleet(1)
-    endpoint.observe(Outcome(OutcomeKind.RESPONSE, 0.5, 200, is_warm=False), 0.0)
+    observe(endpoint, Outcome(OutcomeKind.RESPONSE, 0.5, 200, is_warm=False), 0.0)
     assert endpoint.latency(0.0) == 0.0
-    endpoint.observe(Outcome(OutcomeKind.RESPONSE, 0.003, 200), 0.0)
+    observe(endpoint, Outcome(OutcomeKind.RESPONSE, 0.003, 200), 0.0)
     assert endpoint.latency(0.0) == 0.003
 
 
 def test_a_failure_on_a_new_connection_counts_all_the_same() -> None:
     (endpoint,) = fleet(1)
-    endpoint.observe(Outcome(OutcomeKind.NOT_SENT, 0.001, is_warm=False), 0.0)
+    observe(endpoint, Outcome(OutcomeKind.NOT_SENT, 0.001, is_warm=False), 0.0)
     assert endpoint.latency(0.0) >= 1.0

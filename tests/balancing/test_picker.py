@@ -18,7 +18,7 @@ from discoclient.balancing.picker import Picker, TwoChoicesPicker
 from discoclient.balancing.round_robin import RoundRobinPicker
 from discoclient.balancing.weights import WeightClasses
 from discoclient.model.outcome import Outcome, OutcomeKind
-from tests.balancing.fleet import BALANCERS, SILENT, eject, fleet, play, view
+from tests.balancing.fleet import BALANCERS, SILENT, eject, fleet, observe, play, view
 from tests.support.properties import thorough
 
 every_balancer = pytest.mark.parametrize("balancer", BALANCERS)
@@ -213,8 +213,8 @@ def test_least_request_prefers_whoever_has_less_to_do() -> None:
 
 def test_peak_ewma_prefers_whoever_is_expected_to_answer_first() -> None:
     quick, slow = fleet(2)
-    quick.observe(Outcome(OutcomeKind.RESPONSE, 0.010, 200), 0.0)
-    slow.observe(Outcome(OutcomeKind.RESPONSE, 0.035, 200), 0.0)
+    observe(quick, Outcome(OutcomeKind.RESPONSE, 0.010, 200), 0.0)
+    observe(slow, Outcome(OutcomeKind.RESPONSE, 0.035, 200), 0.0)
     chosen = picker("peak_ewma", [quick, slow])
     picked = []
     for _ in range(6):
@@ -250,7 +250,7 @@ def test_one_that_fails_fast_draws_no_traffic() -> None:
         outcome = (
             Outcome(OutcomeKind.RESPONSE, 0.001, 503) if bad else Outcome(OutcomeKind.RESPONSE, 0.02, 200)
         )
-        endpoint.observe(outcome, now)
+        observe(endpoint, outcome, now)
         ticket.close()
         now += 0.01
     assert counts["instance-0"] < 0.02 * 2000
@@ -267,7 +267,7 @@ def test_one_that_never_answers_does_not_draw_the_traffic_of_those_that_do() -> 
         ticket = endpoint.start(now)
         now += 0.01
         if endpoint is not endpoints[2]:
-            endpoint.observe(Outcome(OutcomeKind.RESPONSE, 0.005, 200), now)
+            observe(endpoint, Outcome(OutcomeKind.RESPONSE, 0.005, 200), now)
             ticket.close()
     assert endpoints[2].in_flight <= 3
 
@@ -286,7 +286,7 @@ def test_one_that_closes_every_connection_is_judged_by_its_latency_all_the_same(
         now += 0.02
         closes = endpoint is endpoints[0]
         latency = 0.5 if closes else 0.01
-        endpoint.observe(Outcome(OutcomeKind.RESPONSE, latency, 200, is_warm=not closes), now)
+        observe(endpoint, Outcome(OutcomeKind.RESPONSE, latency, 200, is_warm=not closes), now)
         ticket.close()
     assert counts["instance-0"] < 0.05 * 6000
 
@@ -379,6 +379,6 @@ def test_over_time_a_hundred_equals_get_the_same(balancer: str) -> None:
 
 def test_failures_are_spread_away_from_before_anything_is_ejected() -> None:
     endpoints = fleet(3, latency=0.01)
-    endpoints[0].observe(SILENT, 0.0)
+    observe(endpoints[0], SILENT, 0.0)
     counts = play(view(endpoints, "peak_ewma"), 500)
     assert counts["instance-0"] == 0

@@ -14,7 +14,7 @@ from discoclient.balancing import picker as picker_module
 from discoclient.balancing.endpoint import Endpoint
 from discoclient.balancing.picker import EFFORT, PAIRS, TwoChoicesPicker
 from discoclient.balancing.weights import WeightClasses
-from tests.balancing.fleet import OK, eject, fleet, view
+from tests.balancing.fleet import OK, eject, fleet, observe, view
 from tests.support.properties import thorough
 
 
@@ -167,7 +167,7 @@ def test_a_retry_goes_to_whoever_has_answered_before(balancer: str) -> None:
     """Who never answered costs nothing to try, and may be the next bad one."""
     endpoints = fleet(6)
     for endpoint in endpoints[:3]:
-        endpoint.observe(OK, 0.0)
+        observe(endpoint, OK, 0.0)
     chosen = view(endpoints, balancer)
 
     def proven(tried: Container[str]) -> float:

@@ -16,7 +16,7 @@ from discoclient.balancing.view import View, build_view
 from discoclient.model.instance import Instance, State
 from discoclient.model.outcome import Outcome, OutcomeKind
 from discoclient.model.snapshot import Snapshot
-from tests.balancing.fleet import BALANCERS, eject, fleet, instance, view
+from tests.balancing.fleet import BALANCERS, eject, fleet, instance, observe, view
 
 every_balancer = pytest.mark.parametrize("balancer", BALANCERS)
 
@@ -90,7 +90,7 @@ def test_whoever_begins_to_drain_stays_known_and_ends_up_retired() -> None:
 def test_a_newcomer_is_taken_to_be_as_fast_as_the_median() -> None:
     before = known(*map(instance, range(3)))
     for number, latency in enumerate((0.1, 0.3, 2.0)):
-        before[f"instance-{number}"].observe(Outcome(OutcomeKind.RESPONSE, latency, 200), 0.0)
+        observe(before[f"instance-{number}"], Outcome(OutcomeKind.RESPONSE, latency, 200), 0.0)
     after, _ = reconcile(before, snapshot(*map(instance, range(5))), 0.0)
     assert after["instance-3"].latency(0.0) == 0.3
     assert after["instance-4"].latency(0.0) == 0.3
@@ -99,7 +99,7 @@ def test_a_newcomer_is_taken_to_be_as_fast_as_the_median() -> None:
 
 def test_the_median_is_that_of_now() -> None:
     before = known(instance(1))
-    before["instance-1"].observe(Outcome(OutcomeKind.RESPONSE, 1.0, 200), 0.0)
+    observe(before["instance-1"], Outcome(OutcomeKind.RESPONSE, 1.0, 200), 0.0)
     after, _ = reconcile(before, snapshot(instance(1), instance(2)), 10.0)
     assert after["instance-2"].latency(10.0) == pytest.approx(0.3679, abs=0.0001)
 
@@ -113,7 +113,7 @@ def test_the_first_ones_are_nothing_yet() -> None:
 def test_a_large_fleets_newcomer_is_near_the_median_too() -> None:
     before = known(*map(instance, range(1000)))
     for number, endpoint in enumerate(before.values()):
-        endpoint.observe(Outcome(OutcomeKind.RESPONSE, 0.1 + number / 1000, 200), 0.0)
+        observe(endpoint, Outcome(OutcomeKind.RESPONSE, 0.1 + number / 1000, 200), 0.0)
     after, _ = reconcile(before, snapshot(*map(instance, range(1001))), 0.0)
     assert after["instance-1000"].latency(0.0) == pytest.approx(0.6, rel=0.1)
 

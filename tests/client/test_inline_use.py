@@ -58,7 +58,7 @@ def test_a_thousand_clients_that_are_never_closed_leave_nothing_behind(fleet: Fl
     eventually(lambda: not grown(before, census(), 50), timeout=20.0, what="nothing has grown")
     eventually(lambda: resolvers() <= at_first, timeout=20.0, what="only the fleet's own is left")
     assert open_files() <= files + 2
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads
     assert server.accepted == 1
     assert fleet.in_flight() == 0
 
@@ -91,7 +91,7 @@ def test_the_same_asynchronously(fleet: Fleet) -> None:
             await asyncio.sleep(0.05)
         assert grown(before, census(), 50) == {}
         assert open_files() <= files + 2
-        assert threading.active_count() == threads
+        assert threading.active_count() <= threads
         async with AsyncDiscoClient("experiment"):  # whose end closes what this loop has
             pass
 
@@ -155,7 +155,7 @@ def test_making_a_client_does_no_io_and_starts_no_thread(
             make("experiment", registry=url)
             for url in ("etcd://10.255.255.1:1", "etcds://10.255.255.1:1", None)
         ]
-        assert threading.active_count() == threads
+        assert threading.active_count() <= threads
         assert open_files() == files
         assert not hub().background.is_running
         del clients

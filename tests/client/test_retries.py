@@ -20,7 +20,6 @@ from tests.support.servers import (
     HttpServer,
     answer,
     blackhole,
-    break_off,
     break_off_head,
     close_unanswered,
     echo,
@@ -201,18 +200,6 @@ async def test_a_read_timeout_is_tried_elsewhere_for_an_idempotent_request_only(
             await client.post()
         await shell.eventually(lambda: servers[0].connections == 0, what="what timed out is closed")
     assert counts(servers) == [2, 1]
-
-
-@in_every_shell
-async def test_nothing_is_tried_again_once_a_response_has_begun(shell: Shell, fleet: Fleet) -> None:
-    servers = in_order(fleet, break_off(), answer())
-    async with shell.client(balancer=BySlot()) as client:
-        with pytest.raises(httpx.RemoteProtocolError, match="complete message body") as caught:
-            await client.get()
-        await shell.eventually(lambda: servers[0].connections == 0)
-    assert caught.value.request.url.host == "experiment"
-    assert counts(servers) == [1, 0]
-    assert fleet.in_flight() == 0
 
 
 @pytest.mark.parametrize(
