@@ -80,10 +80,10 @@ class Parent:
             int(line.split()[2]) for line in self.process.output.splitlines() if line.startswith("ended ")
         ]
 
-    def assert_children_end(self, *, count: int, within: float = 20.0) -> None:
+    def assert_children_end(self, *, count: int, within: float = 60.0) -> None:
         eventually(lambda: len(self.codes) == count, timeout=within, what="all children have ended")
 
-    def assert_children_see(self, newcomer: str, *, children: int, within: float = 20.0) -> None:
+    def assert_children_see(self, newcomer: str, *, children: int, within: float = 60.0) -> None:
         """Each of them, and they end well."""
         self.assert_children_end(count=children, within=within)
         assert self.codes == [0] * children

@@ -109,10 +109,13 @@ class _Schedule:
         return [sent for sent in self._sent if sent.began >= moment]
 
     def check_schedule(self) -> None:
-        """Raise `LoadTooSlow` if most requests were not sent, or were more than a second late."""
+        """Raise `LoadTooSlow` if most requests were not sent, or were more than a second late.
+
+        What was due within the last second is not late yet.
+        """
         if self._problem is not None:
             raise self._problem
-        due = int((self._ended - self._began) * self.rate)
+        due = int((self._ended - self._began - _LATE) * self.rate)
         late = sum(sent.began - sent.due > _LATE for sent in self._sent)
         on_time = len(self._sent) - late
         if due >= 4 and on_time < due / 2:
