@@ -41,7 +41,7 @@ bench: .venv/.for-bench ## the figures, each beside its reference
 seeded: .venv/.for-dev ## bugs put in on purpose, and which test catches each
 	@$(BIN)/python -m tests.seeded $(ARGS)
 
-sim: .venv/.for-bench ## the simulator: tables and pictures of how balancers do, into docs/images
+sim: .venv/.for-bench ## the simulator: tables and pictures of how balancers do, into build/sim
 	@$(BIN)/python -m benchmarks.sim $(ARGS)
 
 soak: .venv/.for-dev ## the long and full-length fault runs

@@ -4,7 +4,7 @@
 
     app = DiscoMiddleware(app, registration=registration)  # what discoclient.register() returned
     app = DiscoMiddleware(app, registration=lambda: registration)  # registered later: None until then
-    app = DiscoMiddleware(app)  # under `disco run`, which sets $DISCO_SERVICE and $DISCO_INSTANCE
+    app = DiscoMiddleware(app)  # its name is in $DISCO_SERVICE and $DISCO_INSTANCE
 
 It is ASGI 3, needs no framework, and runs on asyncio and on trio. Starlette and FastAPI take it too:
 ``app.add_middleware(DiscoMiddleware, registration=...)``.
@@ -43,7 +43,7 @@ class DiscoMiddleware:
     ``websocket.http.response``, with a 403. Lifespan is passed through.
 
     One registration goes with one listening socket. Workers that share a socket share its registration (one made before
-    the fork, or `disco run`'s); if each made its own, they would refuse each other's requests.
+    the fork); if each made its own, they would refuse each other's requests.
 
     Args:
         app: the application.

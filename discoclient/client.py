@@ -54,7 +54,8 @@ class DiscoClient(httpx.Client):
         ``""``:
             zones don't matter.
         versions: shares of the requests by version, for a canary: ``{"2.4.1": 0.05}``. The other versions get the rest.
-        subset: how many of the instances this process uses, if there are more. Default: all.
+        subset: how many of the instances (of each zone and version, where these count) this process uses, if there are more.
+            Default: all.
         vanish_grace: seconds that instances which vanished from the registry together, without draining, are kept as a last
             resort. Default 30, twice the default ttl; 0: not at all.
         deadline: seconds that a call may take: all attempts, the waits, and the body. Default: no limit but httpx's timeouts.

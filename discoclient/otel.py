@@ -12,8 +12,9 @@ of kind CLIENT below it::
       └─ GET   10.0.0.7:8000                http.response.status_code: 200, http.request.resend_count: 1
 
 What is sent carries the attempt's span as its parent (``traceparent``), and the caller's baggage. Ejections, exhausted budgets
-and throttling in the course of a call become events of its span. A span ends with the response's headers, or the exception; the
-body is not in it. Only the API is used: without an SDK nothing is recorded, and the caller's context is passed on as it is.
+and throttling in the course of a call become events of its span. A span ends with the response, whose
+body is in it unless it is streamed, or with the exception. Only the API is used: without an SDK nothing is recorded, and the
+caller's context is passed on as it is.
 
 ``server.address`` and ``server.port`` are the instance's. (The conventions would have those of the ``Host`` header. That is the
 service's name here, which resolves nowhere; it is in ``url.full`` and ``disco.service``.)

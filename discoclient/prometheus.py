@@ -11,7 +11,8 @@ One hook may be given to many clients. Their names begin with the namespace, ``d
 metric                               labels             what
 ===================================  =================  ============================================================
 ``disco_calls_total``                service, result    calls: ``2xx`` to ``5xx``, or the exception's class
-``disco_call_duration_seconds``      service            time to the response's headers, or to the exception
+``disco_call_duration_seconds``      service            time to the response, with its body unless it is
+                                                       streamed, or to the exception
 ``disco_attempts_total``             service, outcome   attempts: ``2xx`` to ``5xx``, else what went wrong
 ``disco_hedges_total``               service            attempts made while another one of the call was out
 ``disco_retries_total``              service, reason    attempts after which another one followed
@@ -228,7 +229,7 @@ class _Metrics:
         self.calls = counter("calls_total", "Calls, by status class or class of the exception.", "result")
         self.duration = Histogram(
             "call_duration_seconds",
-            "Time to the response's headers or the exception, over all attempts.",
+            "Time to the response (with its body unless it is streamed) or the exception, over all attempts.",
             ("service",),
             namespace=namespace,
             registry=None,

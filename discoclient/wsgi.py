@@ -4,7 +4,7 @@
 
     app = DiscoMiddleware(app, registration=registration)  # what discoclient.register() returned
     app = DiscoMiddleware(app, registration=lambda: registration)  # registered later: None until then
-    app = DiscoMiddleware(app)  # under `disco run`, which sets $DISCO_SERVICE and $DISCO_INSTANCE
+    app = DiscoMiddleware(app)  # its name is in $DISCO_SERVICE and $DISCO_INSTANCE
 
 It is plain WSGI (PEP 3333) and needs no framework. Of Flask, wrap ``app.wsgi_app``; of Django, what
 ``get_wsgi_application()`` returns.
@@ -34,7 +34,7 @@ class DiscoMiddleware:
     it is, everything passes as it is.
 
     One registration goes with one listening socket. Workers that share a socket share its registration (one made before
-    the fork, or `disco run`'s); if each made its own, they would refuse each other's requests.
+    the fork); if each made its own, they would refuse each other's requests.
 
     Args:
         app: the application.

@@ -1,8 +1,9 @@
 """The four deployment stories, over every balancer: what callers see while clients deploy, servers deploy, a service
 shrinks, or grows.
- Instances that leave drain as `disco run` has them do: they say so in the registry, go on serving, and stop when they
-have been quiet for a while. Newcomers are cold: half as fast in the beginning. One request in five is not idempotent. The
-controls are the same deploy without care: processes that are ended without a word, and callers that try nothing again.
+
+Instances that leave drain: they say so in the registry, go on serving, and stop when they have been quiet for a while.
+Newcomers are cold: half as fast in the beginning. One request in five is not idempotent. The controls are the same deploy
+without care: processes that are ended without a word, and callers that try nothing again.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ overloaded   429, 503 with ``Retry-After``             yes         no           
 Everything else is the caller's: any other response, an error on our own side (a full pool, a body that raised), a deadline that
 passed. A part of an answer counts as none while the caller holds nothing of it (`Call.is_whole`). *body: again* means that it
 must be bytes, which can be sent twice. Idempotent are GET, HEAD, OPTIONS, TRACE, PUT and DELETE (RFC 9110, 9.2.2). Beside the
-table stand the limits: `RetryPolicy`, the budget, the deadline, and never the same instance twice.
+table stand the limits: `RetryPolicy`, the budget, the deadline, and (but for *stale*) never the
+same instance twice.
 
 Sources: RFC 9110, 9.2.2, 10.2.3 and 15.5.20; Google SRE book, "Addressing cascading failures"; gRPC A6 (transparent retries);
 urllib3's distinction of *connect* and *read*.

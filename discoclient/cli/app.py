@@ -72,7 +72,8 @@ def root(
       3  the service did not become ready
       4  the registry could not be reached
 
-    $DISCO_LOG (debug, info, warning, error) has discoclient's log on standard error. $NO_COLOR turns colours off.
+    $DISCO_LOG (debug, info, warning, error, critical; default error) has discoclient's log on standard error. $NO_COLOR
+    turns colours off.
     """
     if version:
         emit(f"disco {__version__}")
@@ -99,6 +100,8 @@ def demo(
     Exit codes:
       0  all it claims was observed
       1  something was not
+      2  there is no etcd to start
+      130, 143  ended by Ctrl-C, by SIGTERM
     """
     from .demo import run_demo
 

@@ -28,8 +28,8 @@ def doctor(
 
     Shows the configuration in effect (never a password), the versions of what discoclient stands on, each member of the
     registry (reachable, version, leader, latency, revision), and how long a linearizable read takes. Warns of members that
-    are down, a lost quorum, versions of etcd with known bugs, distributions that overwrite each other, records that are
-    skipped, and services without a ready instance. Changes nothing.
+    are down, a lost quorum, versions of etcd with known bugs, records that are skipped, and services without a ready
+    instance; fails if distributions overwrite each other. Changes nothing.
 
     \b
     Examples:

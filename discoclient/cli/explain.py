@@ -65,8 +65,8 @@ def explain(
     the registry's word alone; --requests sends some requests first, to see what comes of them.
 
     With --json an instance is its record in full, with what is shown here beside it: 'standing', 'share' (its weight just now),
-    'in_flight', 'latency', 'cost', 'success_rate', 'ejected_for' (seconds, or null), 'reason', and the snapshot's 'revision'
-    and 'age'.
+    'in_flight', 'requests', 'failures', 'latency', 'cost', 'success_rate', 'ejected_for' (seconds, or null), 'reason', and
+    the snapshot's 'revision' and 'age'.
 
     \b
     Examples:

@@ -38,6 +38,7 @@ class RegistryHandle:
 
     @property
     def address(self) -> RegistryAddress:
+        """The registry's, parsed. Its text has no password in it."""
         return self._address
 
     def services(self) -> list[str]:

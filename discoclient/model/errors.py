@@ -76,7 +76,8 @@ class NoInstances(RoutingError):
 
 
 class DiscoveryTimeout(RoutingError, httpx.TimeoutException):
-    """Nothing is known of the service yet, and ``discovery_timeout`` seconds have passed.
+    """Nothing is known of the service yet, and ``discovery_timeout`` seconds have passed, or the registry
+    refuses us (a password, a certificate).
 
     Unknown is not empty: a service that is known to have no instances gives `NoInstances`.
     """

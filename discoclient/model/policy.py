@@ -203,8 +203,8 @@ class ThrottlePolicy:
 class RecoveryPolicy:
     """After a total outage, don't crush the first instance that is back (brpc's ``cluster_recover_policy``).
 
-    While fewer than ``min_working`` endpoints are usable, a request is let through with probability ``usable / min_working``,
-    until their number has not changed for ``hold`` seconds.
+    While some and fewer than ``min_working`` endpoints are usable, a request is let through with probability
+    ``usable / min_working``, until their number has not changed for ``hold`` seconds.
 
     Args:
         min_working: endpoints that can carry the whole load.

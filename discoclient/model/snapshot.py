@@ -15,8 +15,8 @@ class Snapshot:
     """Every instance of ``service`` (all states) as of ``revision``.
 
     An empty snapshot says that the service is known to have no instance. That nothing is known is said by ``None`` in the
-    place of a snapshot. ``suspect`` is true when it was read from a single member without a quorum: it may be old.
-    Two snapshots share the `Instance` objects that did not change between them.
+    place of a snapshot. ``suspect`` is true when it was read from a single member without a quorum, or from disk: it may
+    be old. Two snapshots share the `Instance` objects that did not change between them.
     """
 
     service: str

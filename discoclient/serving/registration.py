@@ -157,16 +157,20 @@ class AsyncRegistration:
 
     @property
     def instance(self) -> Instance:
+        """As `Registration.instance`. Raises `RuntimeError` before it has begun."""
         return self._begun().instance
 
     @property
     def state(self) -> str:
+        """As `Registration.state`."""
         return self._begun().state
 
     async def set_ready(self, is_ready: bool) -> None:
+        """As `Registration.set_ready`."""
         await anyio.to_thread.run_sync(self._begun().set_ready, is_ready, abandon_on_cancel=True)
 
     async def drain(self) -> None:
+        """As `Registration.drain`."""
         await anyio.to_thread.run_sync(self._begun().drain, abandon_on_cancel=True)
 
     async def aclose(self) -> None:

@@ -33,8 +33,8 @@ __all__ = ["DiscoTransport"]
 class DiscoTransport(httpx.BaseTransport):
     """Routes requests to live instances of services. Mount it: ``httpx.Client(mounts={"disco://": DiscoTransport()})``.
 
-    The host of a request is the service's name. With *service* there is only that one, whatever the host says.
-    For the other arguments see `DiscoClient`.
+    The host of a request is the service's name. With *service* only requests to that one are carried; others raise
+    `RoutingError`. For the other arguments see `DiscoClient`.
     """
 
     def __init__(
