@@ -152,7 +152,8 @@ class Endpoint:
     def heard(self, ticket: Ticket, now: float) -> None:
         """For the ticket: an answer has begun."""
         with self._lock:
-            self._stop_waiting(ticket)
+            self._waiting -= ticket.is_waiting
+            ticket.is_waiting = False
             self._quiet_since = now
 
     def finish(self, ticket: Ticket) -> None:

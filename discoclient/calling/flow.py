@@ -91,8 +91,10 @@ class Caller:
             if call.is_whole and cause is None and outcome.kind is OutcomeKind.RESPONSE:
                 # Nothing is handed over before all is there: until then it may be tried again, and the verdict waits.
                 send.ticket.heard(now)
-                outcome = (yield READ) or outcome
-                cause, now = cause_of(outcome), clock()
+                broken_off = yield READ
+                now = clock()
+                if broken_off is not None:
+                    outcome, cause = broken_off, cause_of(broken_off)
             learn(send, outcome, ledger, now, self.rng, self.emit)
             if not outcome.has_response:
                 send.ticket.close()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Unpack
@@ -151,7 +150,6 @@ class AsyncDiscoTransport(httpx.AsyncBaseTransport):
                 raise
             # Every kind: the flow decides, and what it won't retry is raised as it was.
             return attempts.failed(send, error, began, is_warm=is_warm, link=link)
-        assert isinstance(answer.stream, AsyncIterable)
         stream = AsyncTrackedStream(answer.stream, connection, pool, send.ticket)
         return attempts.answered(send, answer, stream, began, is_warm=is_warm)
 
@@ -161,22 +159,23 @@ class AsyncTrackedStream(httpx.AsyncByteStream):
 
     def __init__(
         self,
-        stream: AsyncIterable[bytes],
+        stream: Any,
         connection: AsyncConnection,
         pool: AsyncPool,
         ticket: Ticket,
     ) -> None:
-        self._stream: Any = stream
+        self._stream = stream
         self._connection = connection
         self._pool = pool
         self._ticket = ticket
         self._is_open = True
-        self._parts: deque[bytes] | None = None
+        self._parts: list[bytes] | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         if self._parts is not None:
-            while self._parts:
-                yield self._parts.popleft()
+            parts, self._parts = self._parts, []  # once, as in the sync one
+            for part in parts:
+                yield part
             return
         try:
             async for part in self._stream:
@@ -197,7 +196,7 @@ class AsyncTrackedStream(httpx.AsyncByteStream):
 
     async def read_ahead(self) -> None:
         """Read all of it now. Raises what httpcore raises."""
-        self._parts = deque([part async for part in self._stream])
+        self._parts = [part async for part in self._stream]
 
     def hurry(self, seconds: float) -> None:
         """Have what is left come within so many seconds."""

@@ -63,7 +63,10 @@ def mark(request: httpx.Request, *, is_whole: bool) -> None:
 
 def without_ours(extensions: Mapping[str, Any]) -> dict[str, Any]:
     """What is the wire's of a request's *extensions*."""
-    return {name: value for name, value in extensions.items() if name != "disco" and name != _WHOLE}
+    wires = dict(extensions)
+    wires.pop("disco", None)
+    wires.pop(_WHOLE, None)
+    return wires
 
 
 def read_call(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Unpack
@@ -152,7 +151,6 @@ class DiscoTransport(httpx.BaseTransport):
             return attempts.failed(send, error, began, is_warm=is_warm, link=link)
         if lanes is not None:
             lanes.leave(send.number)
-        assert isinstance(answer.stream, Iterable)
         stream = TrackedStream(answer.stream, connection, pool, send.ticket)
         return attempts.answered(send, answer, stream, began, is_warm=is_warm)
 
@@ -160,21 +158,24 @@ class DiscoTransport(httpx.BaseTransport):
 class TrackedStream(httpx.SyncByteStream):
     """A response's body. When it is closed, read or not, the request is over: once, and also if it is only forgotten."""
 
-    def __init__(
-        self, stream: Iterable[bytes], connection: SyncConnection, pool: SyncPool, ticket: Ticket
-    ) -> None:
-        self._stream: Any = stream
+    def __init__(self, stream: Any, connection: SyncConnection, pool: SyncPool, ticket: Ticket) -> None:
+        self._stream = stream
         self._connection = connection
         self._pool = pool
         self._ticket = ticket
         self._is_open = True
-        self._parts: deque[bytes] | None = None
+        self._parts: list[bytes] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
-        if self._parts is not None:
-            while self._parts:
-                yield self._parts.popleft()
-            return
+        if self._parts is None:
+            return self._stream_out()
+        parts, self._parts = (
+            self._parts,
+            [],
+        )  # once, so that they are not kept beside what the response makes of them
+        return iter(parts)
+
+    def _stream_out(self) -> Iterator[bytes]:
         try:
             yield from self._stream
         except httpcore.TimeoutException as error:
@@ -193,7 +194,7 @@ class TrackedStream(httpx.SyncByteStream):
 
     def read_ahead(self) -> None:
         """Read all of it now. Raises what httpcore raises."""
-        self._parts = deque(self._stream)
+        self._parts = list(self._stream)
 
     def hurry(self, seconds: float) -> None:
         """Have what is left come within so many seconds."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +18,7 @@ from discoclient.registry.etcd.registry import EtcdRegistry
 from discoclient.registry.memory import MemoryRegistry
 from discoclient.registry.memory_store import MemoryStore
 from discoclient.registry.protocol import Put
+from tests.conftest import ELECTION, HEARTBEAT
 from tests.etcd.scripts import Op, play
 from tests.support.properties import thorough
 
@@ -38,6 +41,13 @@ OPS = st.one_of(
     st.tuples(st.just("probe"), st.integers(0, 3)),
 )
 SCRIPTS = st.lists(OPS, min_size=10, max_size=40).map(lambda ops: [("grant",), *ops])
+
+
+@pytest.fixture(scope="module")
+def etcd() -> Iterator[EtcdCluster]:
+    """A node of this file's own: on the shared one others' leases end meanwhile, and count a revision."""
+    with EtcdCluster(nodes=1, heartbeat=HEARTBEAT, election=ELECTION) as cluster:
+        yield cluster
 
 
 def on_etcd(cluster: EtcdCluster, script: list[Op]) -> list[Any]:
