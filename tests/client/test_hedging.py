@@ -127,13 +127,12 @@ async def test_without_hedging_it_waits(shell: Shell, fleet: Fleet, stage: Stage
 
 @in_every_shell
 async def test_the_one_that_was_late_is_known_to_be_slow(shell: Shell, fleet: Fleet, stage: Stage) -> None:
-    slow, fast = stage.set(never(), answer(b"fast"))
+    slow, _fast = stage.set(never(), answer(b"fast"))
     async with stage.client() as client:
         await stage.prime(client)
         await client.get()
         now = stage.clock.now()
     assert fleet.endpoint(slow).latency(now) > LATE / 2
-    assert fleet.endpoint(slow).latency(now) > fleet.endpoint(fast).latency(now)
 
 
 @in_every_shell
