@@ -9,7 +9,7 @@ to what is absent and healthy; Eureka stops evicting when too many renewals are 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from .endpoint import Endpoint
 
@@ -20,29 +20,32 @@ WINDOW = 5.0
 LEAST = 2
 """One alone may just have died."""
 SHARE = 0.5
-"""Of what was there at the beginning of the window: more than this is no coincidence."""
+"""Of the most that were there within the window: if more than this is missing, it is no coincidence."""
 
 
 class VanishGuard:
-    """Remembers who vanished of late."""
+    """Remembers who vanished of late, and how many there were."""
 
     def __init__(self) -> None:
         self._recent: deque[tuple[float, Endpoint]] = deque()
+        self._sizes: deque[tuple[float, int]] = deque()
 
     @property
     def is_wary(self) -> bool:
         """Whether anybody vanished of late."""
         return bool(self._recent)
 
-    def hold(self, vanished: Iterable[Endpoint], remaining: int, now: float) -> list[Endpoint]:
-        """Whom to keep, now that *vanished* are gone without a word and *remaining* are left: those of *vanished*, or the
-        ones before them too, or nobody.
+    def hold(self, vanished: Collection[Endpoint], remaining: int, now: float) -> list[Endpoint]:
+        """Whom to keep, now that *vanished* are gone without a word and *remaining* are there: those of *vanished*, and the
+        ones before them, or nobody. Where others have come in their place nothing is missing, and nobody is kept.
         """
         self._recent.extend((now, endpoint) for endpoint in vanished)
-        while self._recent and self._recent[0][0] <= now - WINDOW:
-            self._recent.popleft()
-        gone = len(self._recent)
-        if gone < LEAST or gone <= SHARE * (gone + remaining):
+        self._sizes.append((now, remaining + len(vanished)))
+        for past in (self._recent, self._sizes):
+            while past and past[0][0] <= now - WINDOW:
+                past.popleft()
+        most = max(size for _, size in self._sizes)
+        if len(self._recent) < LEAST or most - remaining <= SHARE * most:
             return []
         return [endpoint for _, endpoint in self._recent]
 

@@ -56,6 +56,19 @@ def test_those_who_vanish_further_apart_have_just_died() -> None:
         assert held(guard, [endpoint], 4 - number, number * WINDOW) == set()
 
 
+def test_where_others_came_in_their_place_nothing_is_missing() -> None:
+    """A fleet whose instances are killed one by one, and replaced: each is really gone."""
+    guard, endpoints = VanishGuard(), iter(fleet(20))
+    for step in range(20):
+        assert held(guard, [next(endpoints)], 3, step * 0.1) == set()
+
+
+def test_newcomers_that_vanish_with_the_others_are_kept_with_them() -> None:
+    guard, endpoints = VanishGuard(), fleet(6)
+    assert held(guard, endpoints[:1], 5, 0.0) == set()
+    assert held(guard, endpoints[1:], 0, 1.0) == {endpoint.id for endpoint in endpoints}
+
+
 def test_who_is_back_does_not_count() -> None:
     guard, endpoints = VanishGuard(), fleet(4)
     held(guard, endpoints[:2], 2, 0.0)
@@ -78,12 +91,15 @@ def test_it_is_a_count_over_a_window(script: list[tuple[float, int, int]]) -> No
     guard, endpoints = VanishGuard(), (Endpoint(instance(number), now=0.0) for number in range(100))
     now = 0.0
     seen: list[tuple[float, str]] = []
+    sizes: list[tuple[float, int]] = []
     for pause, number, remaining in script:
         now += pause
         vanished = [next(endpoints) for _ in range(number)]
         seen += [(now, endpoint.id) for endpoint in vanished]
+        sizes.append((now, number + remaining))
         recent = {id for at, id in seen if at > now - WINDOW}
-        is_mass = len(recent) >= LEAST and len(recent) > SHARE * (len(recent) + remaining)
+        most = max(size for at, size in sizes if at > now - WINDOW)
+        is_mass = len(recent) >= LEAST and most - remaining > SHARE * most
         assert held(guard, vanished, remaining, now) == (recent if is_mass else set())
 
 
