@@ -263,4 +263,11 @@ class AsyncDiscoClient(httpx.AsyncClient):
 def _base_url(service: str, path: str) -> str:
     if not isinstance(path, str) or (path and not path.startswith("/")):
         raise ConfigError(f"base_url= is a path that begins with '/', such as '/api'; got {path!r}")
+    try:
+        httpx.URL(f"http://{service}").host  # noqa: B018 - which is where httpx reads it
+    except UnicodeError as error:
+        raise ConfigError(
+            f"{service!r} can't be the host of a URL: what begins with 'xn--' is taken for a domain name in punycode, and "
+            f"this is none ({error}). Choose another name for the service"
+        ) from error
     return f"http://{service}{path}"

@@ -68,7 +68,7 @@ class Endpoint:
         self._read(instance)
         self.id = instance.id
         self.address = (instance.scheme, instance.host, instance.port)
-        self.expectation = f"{instance.service}/{instance.id}".encode()
+        self.expectation = None if instance.is_nameless else f"{instance.service}/{instance.id}".encode()
         """Whom a request to it is meant for, as ``X-Disco-Expect`` says it."""
         self.first_seen = now
         self.in_flight = 0

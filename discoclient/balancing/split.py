@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from itertools import accumulate
 from random import Random
 
@@ -12,7 +12,7 @@ from .hashing import fraction
 from .picker import HashKey, Picker, pick_by
 from .weights import WeightClasses
 
-__all__ = ["SplitPicker", "ZonePicker"]
+__all__ = ["SplitPicker", "SubsetPicker", "ZonePicker"]
 
 
 class SplitPicker:
@@ -61,6 +61,32 @@ class ZonePicker:
         is_lost = key is None and self._weights.sample(self._rng).is_ejected(now)
         is_near = point < self._share and not is_lost
         return _first_able(self._pickers, 0 if is_near else 1, key, now, tried)
+
+
+class SubsetPicker:
+    """*used*, and the *rest* while all of those are ejected or tried. A picker for the rest is made when it is needed."""
+
+    __slots__ = ("_make_rest", "_rest", "_used")
+
+    def __init__(self, used: Picker, rest: Callable[[], Picker]) -> None:
+        self._used = used
+        self._make_rest = rest
+        self._rest: Picker | None = None
+
+    def pick(self, now: float, tried: Container[str] = ()) -> Endpoint | None:
+        return self._pick(None, now, tried)
+
+    def pick_for(self, key: HashKey, now: float, tried: Container[str] = ()) -> Endpoint | None:
+        return self._pick(key, now, tried)
+
+    def _pick(self, key: HashKey | None, now: float, tried: Container[str]) -> Endpoint | None:
+        endpoint = pick_by(self._used, key, now, tried)
+        if endpoint is not None and not endpoint.is_ejected(now):
+            return endpoint
+        if self._rest is None:
+            self._rest = self._make_rest()
+        other = pick_by(self._rest, key, now, tried)
+        return other if endpoint is None or (other is not None and not other.is_ejected(now)) else endpoint
 
 
 def _first_able(

@@ -11,7 +11,7 @@ from .endpoint import Endpoint, Rank
 from .picker import HashKey, Picker, pick_by
 from .preferences import Preferences
 from .shaping import newcomers, subset, zone_share
-from .split import SplitPicker, ZonePicker
+from .split import SplitPicker, SubsetPicker, ZonePicker
 from .weights import Candidates, WeightClasses
 
 __all__ = ["View", "build_view"]
@@ -19,7 +19,8 @@ __all__ = ["View", "build_view"]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Immutable. ``tiers`` are pickers in the order of preference; a later one is asked when the earlier ones have none.
+    """Immutable. ``tiers`` are pickers in the order of preference; a later one is asked when the earlier ones have none, or
+    only such as are ejected: standbys are there for when the others fail.
 
     ``rebuild_at``: when newcomers are to get more, and so another view is due; ``None`` if never.
     """
@@ -39,12 +40,15 @@ class View:
         key: HashKey | None = None,
         version: str | None = None,
     ) -> Endpoint | None:
-        """An endpoint that is not in *tried*; with *version*, of that version only."""
+        """An endpoint that is not in *tried*; with *version*, of that version only. An ejected one if nothing else is left."""
+        last_resort = None
         for picker in self.tiers if version is None else self._of(version):
             endpoint = picker.pick(now, tried) if key is None else pick_by(picker, key, now, tried)
             if endpoint is not None:
-                return endpoint
-        return None
+                if not endpoint.is_marked or not endpoint.is_ejected(now):
+                    return endpoint
+                last_resort = last_resort or endpoint
+        return last_resort
 
     def _of(self, version: str) -> tuple[Picker, ...]:
         found = self._narrowed.get(version)
@@ -122,4 +126,13 @@ def _by_balancer(
     endpoints: Sequence[Endpoint], ramps: Mapping[str, float], preferences: Preferences, rng: Random
 ) -> Picker:
     used = subset(endpoints, preferences.subset, preferences.seed)
-    return preferences.balancer.picker(Candidates.of(used, ramps), rng)
+    chosen = preferences.balancer.picker(Candidates.of(used, ramps), rng)
+    if len(used) == len(endpoints):
+        return chosen
+
+    def rest() -> Picker:
+        left = {id(endpoint) for endpoint in used}
+        others = [endpoint for endpoint in endpoints if id(endpoint) not in left]
+        return preferences.balancer.picker(Candidates.of(others, ramps), rng)
+
+    return SubsetPicker(chosen, rest)

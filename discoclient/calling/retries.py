@@ -51,7 +51,8 @@ class Cause(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Rule:
     """``any_method``: also one that is not idempotent. ``needs_body``: the body must be there to be sent again. ``was_sent``:
-    the request may have reached an instance's application. ``is_same``: to the same instance, on a new connection.
+    the request may well have reached an instance's application, and counts for `RetryPolicy.max_attempts_sent`. ``is_same``: to
+    the same instance, on a new connection.
     """
 
     any_method: bool
@@ -67,7 +68,9 @@ RETRIES: Mapping[Cause, Rule] = MappingProxyType(
     {
         Cause.CONNECT: Rule(any_method=True, needs_body=False, was_sent=False),
         Cause.MISDIRECTED: Rule(any_method=True, needs_body=True, was_sent=False),
-        Cause.STALE: Rule(any_method=False, needs_body=True, was_sent=True, is_same=True),
+        # Most likely closed before it was read (RFC 9112, 9.3.1). Counted, a GET would fail because an instance was killed: the
+        # second attempt may find the same process, dying.
+        Cause.STALE: Rule(any_method=False, needs_body=True, was_sent=False, is_same=True),
         Cause.NO_ANSWER: Rule(any_method=False, needs_body=True, was_sent=True),
         Cause.UNAVAILABLE: Rule(any_method=False, needs_body=True, was_sent=True),
         Cause.OVERLOADED: Rule(any_method=False, needs_body=True, was_sent=True),

@@ -153,7 +153,11 @@ class Publisher:
         for slot in slots:
             try:
                 slot.view = self._build(slot.preferences, self.snapshot)
-            except Exception:  # a caller's balancer goes on with its old view, and the others with theirs
+                slot.failure = None
+            except (
+                Exception
+            ) as error:  # a caller's balancer goes on with its old view, and the others with theirs
+                slot.failure = error
                 logger.exception("%s: the balancer %r failed", self.service, slot.preferences.balancer)
 
     def _schedule(self) -> None:

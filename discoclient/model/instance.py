@@ -11,11 +11,21 @@ from typing import Any
 
 from .errors import ConfigError
 
-__all__ = ["ID_PATTERN", "SCHEMA_VERSION", "SERVICE_PATTERN", "Instance", "State", "check_service"]
+__all__ = [
+    "ID_PATTERN",
+    "NAMELESS",
+    "SCHEMA_VERSION",
+    "SERVICE_PATTERN",
+    "Instance",
+    "State",
+    "check_service",
+]
 
 SCHEMA_VERSION = 1
 SERVICE_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 ID_PATTERN = re.compile(r"[a-z0-9-]{8,64}")
+NAMELESS = "static-"
+"""Where the ids begin that are made up for fixed addresses."""
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -70,6 +80,11 @@ class Instance:
     metadata: Mapping[str, Any] = field(default_factory=_empty, hash=False)
     registered_at: str | None = None
     extra: Mapping[str, Any] = field(default_factory=_empty, hash=False, repr=False)
+
+    @property
+    def is_nameless(self) -> bool:
+        """Whether its id was made up here, for a fixed address (`NAMELESS`): whoever listens there doesn't know of it."""
+        return self.id.startswith(NAMELESS)
 
     @property
     def address(self) -> str:

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 
 from ..model.errors import RegistryError
-from ..model.instance import Instance
+from ..model.instance import NAMELESS, Instance
 from .codec import encode
 from .keys import Keys
 from .memory_store import in_range
@@ -21,7 +21,7 @@ FIXED = "a static registry is fixed: nothing can be registered there; use etcd:/
 def fixed_instance(service: str, *, scheme: str, host: str, port: int) -> Instance:
     """An instance at a fixed address. Its id follows from the address, so it stays the same across processes."""
     digest = hashlib.blake2b(f"{scheme}://{host}:{port}".encode(), digest_size=6).hexdigest()
-    return Instance(service=service, id=f"static-{digest}", scheme=scheme, host=host, port=port)
+    return Instance(service=service, id=f"{NAMELESS}{digest}", scheme=scheme, host=host, port=port)
 
 
 class StaticRegistry:

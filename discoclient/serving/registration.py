@@ -96,6 +96,11 @@ class Registration:
         if is_current(self._hub):
             self._post(self._leave)
 
+    def _begin_closing(self) -> None:
+        """As `close`, without waiting."""
+        if self._is_mine():
+            self._post(self._close)
+
     def _is_mine(self) -> bool:
         return is_current(self._hub) and self._hub.background.is_running
 
@@ -176,6 +181,8 @@ class AsyncRegistration:
     async def aclose(self) -> None:
         """As `Registration.close`. Does nothing before it has begun."""
         if self._registration is not None:
+            # Before anything is awaited: a cancellation of asyncio's own reaches into anyio's shield.
+            self._registration._begin_closing()
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(self._registration.close)
 

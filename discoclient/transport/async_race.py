@@ -30,8 +30,14 @@ async def run_race(race: Race, first: Send, attempts: Attempts[AsyncWire], attem
         async with anyio.create_task_group() as tasks:
 
             async def run(send: Send) -> None:
-                nonlocal deciding
-                end = (send, *await attempt(send, attempts))
+                nonlocal deciding, failure
+                try:
+                    end = (send, *await attempt(send, attempts))
+                except Exception as error:  # of ours; raised below, and not as a group
+                    if deciding is None:
+                        failure = error
+                        tasks.cancel_scope.cancel()
+                    return
                 ends.append(end)
                 if deciding is None and race.ended(send, end[1]):
                     deciding = end

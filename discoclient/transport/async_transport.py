@@ -31,6 +31,10 @@ from .wire import as_httpx, wire_errors
 __all__ = ["AsyncDiscoTransport"]
 
 
+RESOLUTION = 0.001
+"""Seconds that loops' timers may be early."""
+
+
 class AsyncDiscoTransport(httpx.AsyncBaseTransport):
     """The async twin of `DiscoTransport`: ``httpx.AsyncClient(mounts={"disco://": AsyncDiscoTransport()})``."""
 
@@ -142,7 +146,7 @@ class AsyncDiscoTransport(httpx.AsyncBaseTransport):
             is_warm, link = connection.is_idle(), connection.link
             link.begin(attempts.call.deadline)
             request = pool.origin.aim(attempts.request, attempts.headers(send), extensions)
-            answer = await connection.handle_async_request(request)
+            answer = await _carry(connection, request, attempts.call)
         except BaseException as error:
             if connection is not None:
                 await pool.give(connection)
@@ -154,8 +158,19 @@ class AsyncDiscoTransport(httpx.AsyncBaseTransport):
         return attempts.answered(send, answer, stream, began, is_warm=is_warm)
 
 
+async def _carry(connection: AsyncConnection, request: httpcore.Request, call: Call) -> httpcore.Response:
+    """Reads and writes end with the deadline. What the caller's own iterator waits for must be told of it."""
+    if call.deadline is None or call.is_replayable:
+        return await connection.handle_async_request(request)
+    with anyio.move_on_after(max(0.0, call.deadline - monotonic()) + RESOLUTION):
+        return await connection.handle_async_request(request)
+    raise httpcore.WriteTimeout("the deadline has passed while the body was sent")
+
+
 class AsyncTrackedStream(httpx.AsyncByteStream):
     """A response's body. When it is closed, read or not, the request is over: once, and also if it is only forgotten."""
+
+    _is_open = False  # until it is all there: a signal's handler may raise in the middle
 
     def __init__(
         self,

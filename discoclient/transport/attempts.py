@@ -61,7 +61,9 @@ class Attempts(Generic[W]):
             }
             headers = [pair for pair in headers if pair[0].lower() not in said]
             headers += said.values()
-        headers.append((b"X-Disco-Expect", send.ticket.endpoint.expectation))
+        expectation = send.ticket.endpoint.expectation
+        if expectation is not None:
+            headers.append((b"X-Disco-Expect", expectation))
         if send.number > 1:
             headers.append((b"X-Disco-Attempt", b"%d" % send.number))
         if self.call.deadline is not None:
@@ -123,7 +125,11 @@ class Attempts(Generic[W]):
         )
         if status == 429 or status == 503:
             retry_after = _seconds(response.headers.get("retry-after"))
-        elif status == 421 and response.headers.get("x-disco-instance", endpoint.id) != endpoint.id:
+        elif (
+            status == 421
+            and endpoint.expectation is not None
+            and response.headers.get("x-disco-instance", endpoint.id) != endpoint.id
+        ):
             kind = OutcomeKind.MISDIRECTED
         elif 300 <= status < 400:
             self._redirect(send, response)

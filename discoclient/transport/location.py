@@ -20,14 +20,17 @@ def logical_location(
     origin: so the next hop goes through the balancer again. Under ``disco://`` a relative location is made absolute,
     because httpx does not resolve one against a scheme that it does not know.
     """
-    origin = request.url
     try:
-        target = httpx.URL(location)
-        is_relative = target.is_relative_url  # which also `//host/path` is
-        if is_relative:
-            target = (origin if origin.scheme in _PORTS else origin.copy_with(scheme="http")).join(target)
-    except httpx.InvalidURL:
+        return _logical(location, request.url, view, host_header)
+    except (httpx.InvalidURL, ValueError):  # or a host that is none: what is made of it is httpx's affair
         return None
+
+
+def _logical(location: str, origin: httpx.URL, view: View, host_header: str | None) -> str | None:
+    target = httpx.URL(location)
+    is_relative = target.is_relative_url  # which also `//host/path` is
+    if is_relative:
+        target = (origin if origin.scheme in _PORTS else origin.copy_with(scheme="http")).join(target)
     if target.scheme not in _PORTS:
         return None
     place = (target.host, target.port or _PORTS[target.scheme])

@@ -75,8 +75,9 @@ class Route(Generic[W]):
 
     @property
     def is_decided(self) -> bool:
-        """Whether there is nothing to wait for: something is known, or the registry refuses us."""
-        return self._slot.view is not None or self.resolver.refusal is not None
+        """Whether there is nothing to wait for: something is known, or the registry refuses us, or the balancer failed."""
+        slot = self._slot
+        return slot.view is not None or self.resolver.refusal is not None or slot.failure is not None
 
     @property
     def is_callable(self) -> bool:
@@ -84,13 +85,15 @@ class Route(Generic[W]):
         view = self._slot.view
         return view is not None and bool(view.tiers)
 
-    def is_known_as(self, host: str) -> bool:
-        """Whether *host* is a name of the service, or the address of one of its instances."""
-        host_header = self.settings.host_header
-        if host_header is not None and host == host_header.partition(":")[0].lower():
+    def is_known_as(self, url: httpx.URL) -> bool:
+        """Whether *url* has a name of the service, or the address of one of its instances."""
+        host, host_header = _host(url), self.settings.host_header
+        if host == self.service or (
+            host_header is not None and host == host_header.partition(":")[0].lower()
+        ):
             return True
-        view = self._slot.view
-        return view is not None and any(endpoint.address[1] == host for endpoint in view.endpoints.values())
+        view, place = self._slot.view, (host, url.port or (443 if url.scheme == "https" else 80))
+        return view is not None and any(place == endpoint.address[1:] for endpoint in view.endpoints.values())
 
     def view(self) -> View:
         """The newest view. Only once `is_known`."""
@@ -111,6 +114,8 @@ class Route(Generic[W]):
 
     def unknown(self, call: Call, waited: float) -> Exception:
         """The error for a call that waited in vain for the first knowledge."""
+        if self._slot.failure is not None:
+            return self._slot.failure
         error = self.resolver.timed_out(waited)
         if call.deadline is None or monotonic() < call.deadline:
             return error
@@ -183,9 +188,9 @@ class Router(Generic[W]):
         shared, url = hub(), request.url
         if self._hub is not shared or url.scheme not in _SCHEMES:
             return None
-        host, fixed = url.host, self._fixed
+        host, fixed = _host(url), self._fixed
         if fixed is not None:
-            return fixed if host == self.service or fixed.is_known_as(host) else None
+            return fixed if host == self.service or fixed.is_known_as(url) else None
         with shared.routing:
             return self._routes.get(host) if self.service is None else None
 
@@ -194,7 +199,7 @@ class Router(Generic[W]):
 
         Raises `ConfigError` for a name that can't be a service's, and `RoutingError` for a request that is not ours to carry.
         """
-        host = request.url.host
+        host = _host(request.url)
         if request.url.scheme not in _SCHEMES:
             raise httpx.UnsupportedProtocol(
                 f"{request.url.scheme}:// can't be sent to an instance; use http://, https:// or disco://"
@@ -202,10 +207,11 @@ class Router(Generic[W]):
         if self.service is None:
             return self.route(host)
         route = self.route(self.service)
-        if host != self.service and not route.is_known_as(host):
+        if not route.is_known_as(request.url):
             raise RoutingError(
-                f"this transport carries requests to {self.service!r} alone, not to {host!r}. Mount it, and others go their "
-                f"way: httpx.Client(mounts={{'all://{self.service}': DiscoTransport({self.service!r})}}), or use DiscoClient"
+                f"this transport carries requests to {self.service!r} alone, not to {request.url.netloc.decode()!r}. "
+                f"Mount it, and others go their way: httpx.Client(mounts={{'all://{self.service}': "
+                f"DiscoTransport({self.service!r})}}), or use DiscoClient"
             )
         return route
 
@@ -270,6 +276,11 @@ class Router(Generic[W]):
             keys=keys,
             rng=shared.rng,
         )
+
+
+def _host(url: httpx.URL) -> str:
+    """As it stands in the URL: httpx's own ``host`` takes ``xn--...`` for the name of a domain, and reads it out."""
+    return url.raw_host.decode("ascii")
 
 
 def late(where: str) -> DeadlineExceeded:

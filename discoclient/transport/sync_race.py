@@ -55,13 +55,17 @@ End: TypeAlias = tuple[Send, Outcome, Result]
 
 def run_race(race: Race, first: Send, attempts: Attempts[SyncWire], attempt: Attempt) -> End:
     """The end of the attempt that decides the race. *attempt* makes one; each has a thread of its own."""
-    ends: SimpleQueue[End] = SimpleQueue()
+    ends: SimpleQueue[End | BaseException] = SimpleQueue()
     lanes = Lanes()
     lock = threading.Lock()
     is_over = False
 
     def run(send: Send) -> None:
-        outcome, result = attempt(send, attempts, lanes)
+        try:
+            outcome, result = attempt(send, attempts, lanes)
+        except BaseException as error:  # of ours; whoever waits must hear of it
+            ends.put(error)
+            return
         with lock:
             if not is_over:
                 ends.put((send, outcome, result))
@@ -75,12 +79,15 @@ def run_race(race: Race, first: Send, attempts: Attempts[SyncWire], attempt: Att
     try:
         while True:
             try:
-                send, outcome, result = ends.get(timeout=None if race.is_asked else race.delay)
+                end = ends.get(timeout=None if race.is_asked else race.delay)
             except Empty:
                 second = race.late()
                 if second is not None:
                     start(second)
                 continue
+            if isinstance(end, BaseException):
+                raise end
+            send, outcome, result = end
             if race.ended(send, outcome):
                 return send, outcome, result
             attempts.settle(send, result)  # it is told of, if nothing better comes
@@ -89,7 +96,9 @@ def run_race(race: Race, first: Send, attempts: Attempts[SyncWire], attempt: Att
         with lock:
             is_over = True
         while not ends.empty():
-            _drop(ends.get()[2])
+            end = ends.get()
+            if not isinstance(end, BaseException):
+                _drop(end[2])
         lanes.close()
         race.broken_off(monotonic())
 

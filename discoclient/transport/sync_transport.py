@@ -158,6 +158,8 @@ class DiscoTransport(httpx.BaseTransport):
 class TrackedStream(httpx.SyncByteStream):
     """A response's body. When it is closed, read or not, the request is over: once, and also if it is only forgotten."""
 
+    _is_open = False  # until it is all there: a signal's handler may raise in the middle
+
     def __init__(self, stream: Any, connection: SyncConnection, pool: SyncPool, ticket: Ticket) -> None:
         self._stream = stream
         self._connection = connection

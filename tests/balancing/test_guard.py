@@ -119,7 +119,9 @@ def test_who_is_held_is_called_only_if_nothing_else_is_left(balancer: str) -> No
     assert order == ["instance-0", "instance-1", "instance-2", "instance-3"]
     for endpoint in (ready, unready, unweighted):
         eject(endpoint)
-    assert chosen.pick(1.0) is ready, "ejected, and still what the registry believes in"
+    assert chosen.pick(1.0) is vanished, "that the others are there is the registry's word, and they fail"
+    eject(vanished, 1.0)
+    assert chosen.pick(2.0) is ready, "what the registry believes in, if all are alike"
 
 
 def test_a_drain_is_obeyed_whatever_is_left() -> None:

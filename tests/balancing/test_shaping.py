@@ -14,7 +14,7 @@ from discoclient.model.errors import ConfigError
 from discoclient.model.instance import State
 from discoclient.model.policy import SlowStartPolicy
 from tests.balancing.building import built, check_shares, preferring
-from tests.balancing.fleet import BALANCERS, fleet, instance, play
+from tests.balancing.fleet import BALANCERS, eject, fleet, instance, play
 from tests.support.properties import thorough
 
 every_balancer = pytest.mark.parametrize("balancer", BALANCERS)
@@ -278,6 +278,30 @@ def test_who_is_not_ready_takes_no_place_in_a_subset() -> None:
     counts = play(built(endpoints, preferring("round_robin", subset=3, seed="me")), 300)
     assert len(counts) == 3
     assert counts.keys() >= chosen - {f"instance-{sick}"}
+
+
+@pytest.mark.parametrize("balancer", BALANCERS)
+def test_when_the_whole_subset_is_ejected_the_others_are_there(balancer: str) -> None:
+    endpoints = fleet(12)
+    chosen = built(endpoints, preferring(balancer, subset=3, seed="me"))
+    used = {endpoint.id for endpoint in (chosen.pick(0.0) for _ in range(200)) if endpoint is not None}
+    assert len(used) == 3
+    first, *others = sorted(used)
+    for endpoint in endpoints:
+        if endpoint.id in others:
+            eject(endpoint, seconds=10.0)
+    assert {chosen.pick(0.1).id for _ in range(50)} == {first}, "as long as one of them is left"
+    assert {chosen.pick(0.1, used).id for _ in range(200)} == {e.id for e in endpoints} - used, "tried all"
+    for endpoint in endpoints:
+        if endpoint.id == first:
+            eject(endpoint, seconds=10.0)
+    beyond = {chosen.pick(0.1).id for _ in range(300)}
+    assert beyond == {endpoint.id for endpoint in endpoints} - used
+    for endpoint in endpoints:
+        if endpoint.id not in used:
+            eject(endpoint, seconds=10.0)
+    assert chosen.pick(0.1).id in used, "if all are alike, its own"
+    assert {chosen.pick(100.0).id for _ in range(50)} <= used, "and its own when they are well again"
 
 
 def test_weights_count_within_a_subset() -> None:

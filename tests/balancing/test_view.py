@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -145,8 +146,10 @@ def test_to_know_what_changed_gives_the_same_as_to_look_at_everything() -> None:
 # ---- views
 
 
-def picks(chosen: View, count: int = 200, *, tried: frozenset[str] = frozenset()) -> set[str]:
-    return {endpoint.id for endpoint in (chosen.pick(0.0, tried) for _ in range(count)) if endpoint}
+def picks(
+    chosen: View, count: int = 200, *, tried: frozenset[str] = frozenset(), now: float = 0.0
+) -> set[str]:
+    return {endpoint.id for endpoint in (chosen.pick(now, tried) for _ in range(count)) if endpoint}
 
 
 def build(balancer: str, *instances: Instance) -> View:
@@ -173,11 +176,19 @@ def test_what_is_unready_is_picked_only_if_nothing_else_is_left(balancer: str) -
 
 
 @every_balancer
-def test_an_ejected_ready_one_comes_before_an_unready_one(balancer: str) -> None:
-    """What the service says of itself weighs more than what we believe of it."""
-    chosen = build(balancer, instance(1), instance(2, state=State.UNREADY))
-    eject(chosen.endpoints["instance-1"])
-    assert picks(chosen) == {"instance-1"}
+@pytest.mark.parametrize("standby", [{"weight": 0}, {"state": State.UNREADY}], ids=str)
+def test_standbys_are_there_for_when_the_others_are_ejected(balancer: str, standby: dict[str, Any]) -> None:
+    """Without a detour by the first attempt of each call, and until the others are well again (Envoy's priorities)."""
+    chosen = build(balancer, instance(1), instance(2, **standby), instance(3, **standby))
+    eject(chosen.endpoints["instance-1"], seconds=10.0)
+    assert picks(chosen, now=1.0) == {"instance-2", "instance-3"}
+    assert picks(chosen, now=1.0, tried=frozenset({"instance-2", "instance-3"})) == {"instance-1"}
+    assert "instance-1" in picks(chosen, now=100.0), "it is tried out when its time is over"
+    for endpoint in chosen.endpoints.values():
+        eject(endpoint, 100.0)
+    assert picks(chosen, now=101.0) == {"instance-1"}, (
+        "if all are alike, what the service says of itself counts"
+    )
 
 
 @every_balancer

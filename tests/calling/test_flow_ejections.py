@@ -236,7 +236,7 @@ def test_the_first_refused_connection_ends_a_hold() -> None:
 @pytest.mark.parametrize("outcome", [NO_ANSWER, BUSY, FAILED, LOCAL, STALE], ids=lambda each: each.kind)
 def test_nothing_less_ends_it(outcome: Outcome) -> None:
     scene = vanished(2)
-    scene.call([outcome, outcome])
+    scene.call([outcome, outcome, OK])
     assert not any(endpoint.is_retired for endpoint in scene.endpoints.values())
 
 

@@ -115,6 +115,7 @@ def test_what_may_have_arrived_counts_and_what_cannot_have_does_not() -> None:
     assert {cause for cause, rule in RETRIES.items() if not rule.was_sent} == {
         Cause.CONNECT,
         Cause.MISDIRECTED,
+        Cause.STALE,
     }
     assert {cause for cause, rule in RETRIES.items() if rule.any_method} == {Cause.CONNECT, Cause.MISDIRECTED}
     assert {cause for cause, rule in RETRIES.items() if not rule.needs_body} == {Cause.CONNECT}

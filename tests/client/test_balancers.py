@@ -98,6 +98,23 @@ async def test_a_balancer_that_fails_on_a_new_set_harms_nobody_else(
         assert await moody.port() == third.port  # it can do four
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+@in_every_shell
+async def test_a_balancer_that_fails_on_the_first_set_is_the_caller_s_error_at_once(
+    shell: Shell, fleet: Fleet, is_known: bool
+) -> None:
+    """And not as if the registry did not answer."""
+    for slot in "123":
+        fleet.add(slot=slot, service="experiment" if is_known else "other")
+        if not is_known:
+            fleet.registry.add("experiment", fleet.servers.start().port, slot=slot)
+    async with shell.client(balancer=Moody(), discovery_timeout=30.0) as client:
+        with pytest.raises(ZeroDivisionError, match="not three"):
+            await client.get()
+        fourth = fleet.add(slot="0")
+        assert await client.port() == fourth.port, "it can do four"
+
+
 @in_every_shell
 async def test_a_balancer_that_pays_no_heed_to_what_was_tried_does_not_make_a_call_go_there_twice(
     shell: Shell, fleet: Fleet

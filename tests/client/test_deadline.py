@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 
-from discoclient import DeadlineExceeded, DiscoveryTimeout, RetryPolicy, RoutingError
+from discoclient import AsyncDiscoClient, DeadlineExceeded, DiscoveryTimeout, RetryPolicy, RoutingError
 from discoclient.testing import TestRegistry
 from tests.client.balancers import BySlot
 from tests.client.fleet import Fleet
 from tests.client.scenes import HTTPX_ON_TRIO, counts, disco, in_order
 from tests.client.shells import Face, Shell, in_every_shell
+from tests.support.eventually import eventually_async
 from tests.support.servers import (
     Behaviour,
     answer,
@@ -173,6 +175,27 @@ async def test_without_a_deadline_a_body_in_sips_is_sent_to_its_end(shell: Shell
     async with shell.client(timeout=20.0) as client:
         assert (await client.request("PUT", content=bytes(BIG))).status_code == 200
     assert sum(swallowed) == BIG
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_body_that_its_own_source_keeps_waiting_is_given_up_at_the_deadline(
+    fleet: Fleet, backend: str
+) -> None:
+    """What an iterator waits for is nothing that a socket's timeout could end. (In a thread nothing could.)"""
+    server = fleet.add(answer())
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"x"
+        await anyio.sleep_forever()
+
+    async def main() -> None:
+        async with AsyncDiscoClient("experiment", timeout=None) as client:
+            with anyio.fail_after(20), pytest.raises(DeadlineExceeded):
+                await client.post("/", content=endless(), **disco(deadline=0.2))
+            await eventually_async(lambda: server.connections == 0, what="the connection is closed")
+
+    anyio.run(main, backend=backend)
+    assert fleet.in_flight() == 0
 
 
 @in_every_shell

@@ -21,6 +21,7 @@ from discoclient import (
     RetryPolicy,
 )
 from discoclient.model.events import AttemptEnded, AttemptStarted, CallEnded
+from discoclient.transport.attempts import Attempts
 from tests.client.balancers import BySlot
 from tests.client.fleet import Fleet
 from tests.client.scenes import OTHER, DecisionClock, Events, counts, disco, in_order
@@ -95,7 +96,9 @@ def stage(shell: Shell, fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Stage:
 async def test_a_request_that_is_late_is_answered_by_somebody_else(
     shell: Shell, fleet: Fleet, stage: Stage, method: str
 ) -> None:
-    slow, fast = stage.set(never(), answer(b"fast"))
+    # Not before the other one was reached, so that both were: on a busy machine to connect may take longer than to be late.
+    is_reached = hold(lambda: bool(stage.servers[0].requests), answer(b"fast"))
+    slow, fast = stage.set(never(), is_reached)
     async with stage.client() as client:
         await stage.prime(client)
         response = await client.request(method, content=b"x" if method == "PUT" else None)
@@ -414,6 +417,39 @@ class FailingSecondPicker:
         if self._endpoints[0].in_flight:
             raise ZeroDivisionError("not twice")
         return next((endpoint for endpoint in self._endpoints if endpoint.id not in tried), None)
+
+
+class Unlucky(Exception):
+    pass
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@in_every_shell
+async def test_what_fails_in_an_attempt_and_should_not_is_the_caller_s_as_it_is(
+    shell: Shell, fleet: Fleet, stage: Stage, monkeypatch: pytest.MonkeyPatch, which: int
+) -> None:
+    """In whichever of the two: the caller does not wait for ever, and is not given a group of one."""
+    slow, fast = stage.set(never(), never())
+    async with stage.client() as client:
+        await stage.prime(client)
+        bad = fleet.endpoint((slow, fast)[which])
+        answered = Attempts.headers
+
+        def headers(attempts: Any, send: Any) -> Any:
+            if send.endpoint is bad:
+                raise Unlucky("a bug")
+            return answered(attempts, send)
+
+        monkeypatch.setattr(Attempts, "headers", headers)
+        monkeypatch.setattr("discoclient.transport.attempts.classify", broken)
+        with pytest.raises(Unlucky, match="a bug"):
+            await client.get()
+        await shell.eventually(lambda: slow.connections == 0)
+    assert fleet.in_flight() == 0
+
+
+def broken(error: Exception, *args: Any, **kwargs: Any) -> Any:
+    raise error
 
 
 # ---- when it ends before anybody won

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from discoclient import AsyncDiscoClient, DiscoClient, Instance, RoutingError
+from discoclient import AsyncDiscoClient, ConfigError, DiscoClient, Instance, RoutingError
 from tests.client.fleet import Fleet
 from tests.client.shells import Shell, in_every_shell
 from tests.support.servers import Exchange, answer, break_off, close_unanswered, never, reset_unanswered
@@ -300,7 +300,12 @@ async def test_a_transport_for_one_service_carries_nothing_else(shell: Shell, fl
     async with shell.plain_client(transport=shell.transport("experiment")) as client:
         assert await client.port("http://experiment/x") == server.port
         assert await client.port(f"http://127.0.0.1:{server.port}/x") == server.port
-        for url in ("http://whatever.example/x", "https://login.example.com/"):
+        for url in (
+            "http://whatever.example/x",
+            "https://login.example.com/",
+            f"http://127.0.0.1:{server.port - 1}/x",
+            "http://127.0.0.1/x",
+        ):
             with pytest.raises(RoutingError, match=r"carries requests to 'experiment' alone.*mounts="):
                 await client.get(url)
         for url in ("ftp://experiment/x", "ws://experiment/x"):
@@ -323,7 +328,13 @@ async def test_a_transport_for_one_service_is_known_by_its_host_header_too(
 async def test_a_service_name_of_digits_or_of_one_letter_is_as_good_as_any(
     shell: Shell, fleet: Fleet
 ) -> None:
-    for name in ("7", "x", "2024", "a--b", "0x1", "x" * 63):
+    for name in ("7", "x", "2024", "a--b", "0x1", "x" * 63, "xn--fiqs8s"):
         server = fleet.add(service=name)
-        async with shell.client(name) as client:
+        async with shell.client(name) as client, shell.many() as many:
             assert await client.port() == server.port
+            assert await many.port(f"disco://{name}/") == server.port
+
+
+def test_a_service_whose_name_httpx_can_t_read_is_refused_with_a_reason() -> None:
+    with pytest.raises(ConfigError, match=r"'xn--ab' can't be the host of a URL.*another name"):
+        DiscoClient("xn--ab")

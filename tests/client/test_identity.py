@@ -338,3 +338,26 @@ async def test_who_is_meant_answers_and_says_so(shell: Shell, fleet: Fleet, serv
                 response = await client.post(content=body)
                 assert response.headers["x-disco-instance"] == "experiment-0001"
     assert site.orders == [b"one", b"two"]
+
+
+@SERVERS
+@in_every_shell
+async def test_a_fixed_address_has_a_name_that_nobody_knows_and_nobody_is_asked_for(
+    shell: Shell, serve: Serve
+) -> None:
+    """On a laptop: the service knows its own id, and the caller made one up for the address."""
+    with serve("experiment", "experiment-0001", True) as site:
+        async with shell.client(registry=f"static://experiment=127.0.0.1:{site.port}") as client:
+            response = await client.post(content=b"one")
+    assert response.status_code == 200
+    assert site.orders == [b"one"]
+
+
+@in_every_shell
+async def test_a_421_from_a_fixed_address_is_an_answer(shell: Shell, fleet: Fleet) -> None:
+    server = fleet.servers.start(misdirected())
+    async with shell.client(registry=f"static://experiment={server.address}") as client:
+        response = await client.get()
+    assert response.status_code == 421
+    assert response.extensions["disco"].attempts == 1
+    assert "x-disco-expect" not in server.seen[0].headers

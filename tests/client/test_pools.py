@@ -93,8 +93,8 @@ def closing_what_was_idle(clock: IdleClock, keepalive: float) -> Behaviour:
         if clock.now() - idle_since.get(number, clock.now()) > keepalive - 0.5:
             exchange.close()
             return
+        idle_since[number] = clock.now()  # before: the caller may turn the clock as soon as it has the answer
         await exchange.reply(200, b"ok")
-        idle_since[number] = clock.now()
 
     return behave
 

@@ -323,6 +323,37 @@ def test_a_task_of_asyncio_that_is_cancelled_while_it_begins_leaves_nothing(regi
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("ticks", range(6))
+def test_a_task_of_asyncio_that_is_cancelled_while_it_ends_is_gone_all_the_same(ticks: int) -> None:
+    """Also before there is a thread to wait in: all of anyio's may be busy."""
+
+    async def main() -> None:
+        async def live() -> None:
+            async with aregister("web", 8000, quiet=0):
+                began.set()
+                await over.wait()
+
+        began, over = asyncio.Event(), asyncio.Event()
+        limiter = anyio.to_thread.current_default_thread_limiter()
+        task = asyncio.create_task(live())
+        await began.wait()
+        limiter.total_tokens = 1
+        busy = threading.Event()
+        other = asyncio.create_task(anyio.to_thread.run_sync(busy.wait))
+        await eventually_async(lambda: limiter.borrowed_tokens == 1)
+        over.set()
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        task.cancel()
+        asyncio.get_running_loop().call_later(0.1, busy.set)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await other
+        await asyncio.to_thread(eventually, is_over, what="nothing is left")
+
+    asyncio.run(main())
+
+
 def test_what_is_given_up_when_it_has_just_begun_is_ended() -> None:
     registered = register("web", 8000, quiet=0)
     registered._abandon()
