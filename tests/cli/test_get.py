@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,14 @@ def test_method_headers_and_body_are_sent_as_given(disco: Disco, url: str, tmp_p
     (tmp_path / "body").write_bytes(b"\x00\xff")
     put = ask("--method", "PUT", "--data", f"@{tmp_path / 'body'}")
     assert (put["method"], put["body"]) == ("PUT", "\x00\xff")
+
+
+def test_the_body_may_come_from_standard_input(
+    disco: Disco, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(b"\x00\xff from a pipe")))
+    got = json.loads(disco("--registry", url, "get", "experiment", "/", "--data", "@-").out)
+    assert (got["method"], got["body"]) == ("POST", "\x00\xff from a pipe")
 
 
 def test_a_path_that_looks_like_another_host_stays_with_the_service(disco: Disco, url: str) -> None:

@@ -140,6 +140,18 @@ def test_every_option_counts(disco: Disco, records: Records, monkeypatch: pytest
     assert told["host"] == "10.0.0.8"
 
 
+def test_a_host_s_name_is_taken_where_the_registry_s_url_admits_them(disco: Disco, records: Records) -> None:
+    """It is refused before anything is probed; where it is not, the probe finds that nobody listens at that name."""
+    port = str(free_port())
+    command = ("register", "ledger", "--port", port, "--host", "localhost", "--ready-timeout", "0.3")
+    lenient = disco("--registry", f"{records.url}?hostnames=1", *command)
+    assert lenient.code == 3
+    assert f"no connection to localhost:{port}" in lenient.err
+    strict = disco("--registry", records.url, *command)
+    assert strict.code == 2
+    assert "host is not an IP address" in strict.err
+
+
 def test_a_port_that_refuses_makes_it_unready_and_leaves_it_registered(
     start_disco: StartDisco, records: Records, web: Web
 ) -> None:
