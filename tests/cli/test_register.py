@@ -140,6 +140,25 @@ def test_every_option_counts(disco: Disco, records: Records, monkeypatch: pytest
     assert told["host"] == "10.0.0.8"
 
 
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ([], "no connection to {}: connection refused"),
+        (["--health-path", "/well"], "GET http://{}/well failed: connection refused"),
+        (["--health-path", "/", "--scheme", "https"], "GET https://{}/ failed: connection refused"),
+        (["--scheme", "https"], "no connection to {}: connection refused"),
+    ],
+)
+def test_the_probe_asks_for_the_path_in_what_the_service_speaks(
+    disco: Disco, records: Records, options: list[str], asked: str
+) -> None:
+    port = str(free_port())
+    command = ("register", "ledger", "--port", port, "--host", "127.0.0.1", "--ready-timeout", "0.3")
+    result = disco("--registry", records.url, *command, *options)
+    assert result.code == 3
+    assert asked.format(f"127.0.0.1:{port}") in result.err
+
+
 def test_a_host_s_name_is_taken_where_the_registry_s_url_admits_them(disco: Disco, records: Records) -> None:
     """It is refused before anything is probed; where it is not, the probe finds that nobody listens at that name."""
     port = str(free_port())
