@@ -5,10 +5,12 @@ import re
 import signal
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
-from discoclient import State
+from discoclient import DiscoClient, State
 from tests.cli.conftest import Disco, StartDisco
 from tests.cli.records import Records, instance
 from tests.cli.web import Web
@@ -106,6 +108,23 @@ def test_a_slow_answer_is_given_up_after_the_timeout(disco: Disco, url: str) -> 
     assert (result.code, result.out) == (1, "")
     assert result.err.startswith("disco: ReadTimeout: ")
     assert result.err.count("\n") == 1
+
+
+def test_timeout_is_how_long_each_part_of_a_request_may_take(
+    disco: Disco, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the second: an answer that never comes is given up after the default, too."""
+    told: list[httpx.Timeout] = []
+
+    class Recorder(DiscoClient):
+        def __init__(self, service: str, **options: Any) -> None:
+            super().__init__(service, **options)
+            told.append(self.timeout)
+
+    monkeypatch.setattr("discoclient.cli.get.DiscoClient", Recorder)
+    for options in (("--timeout", "7"), ()):
+        assert disco("--registry", url, "get", "experiment", "/status/200", *options).code == 0
+    assert told == [httpx.Timeout(7.0), httpx.Timeout(5.0)]
 
 
 def test_ctrl_c_ends_a_request_without_a_word(start_disco: StartDisco, url: str, web: Web) -> None:
