@@ -285,6 +285,17 @@ def test_a_thousand_ejections_are_no_overflow() -> None:
     assert max(spans(POLICY, 1500, 1)) <= 300.0
 
 
+@pytest.mark.parametrize(("window", "answers"), [(10.0, 1), (30.0, 5)])
+def test_success_window_is_how_long_a_good_answer_counts(
+    endpoint: Endpoint, window: float, answers: int
+) -> None:
+    """Four at first and one after 8 s, looked at after 12 s: what is older than half a window may be forgotten."""
+    policy = OutlierPolicy(success_window=window)
+    for now in (0.0, 0.0, 0.0, 0.0, 8.0):
+        endpoint.learn(endpoint.start(now), OK, now, policy, lambda endpoint: None, Random(1))
+    assert endpoint.accrual.success_rate(12.0, window) == (1.0, answers)
+
+
 def test_when_no_more_may_be_ejected_it_is_not(endpoint: Endpoint) -> None:
     for _ in range(20):
         assert not judge(endpoint, SILENT, may=False)

@@ -330,6 +330,15 @@ def test_one_version_alone_and_its_retries_too() -> None:
     assert scene.call([], Call(True, True, version="3")).end is End.NO_INSTANCES
 
 
+@pytest.mark.parametrize(("call", "retries"), [(Call(True, True, version="2"), 0), (GET, 1)])
+def test_where_nobody_else_has_that_version_no_retry_is_paid_for(call: Call, retries: int) -> None:
+    """What others may have is of no use to a request that insists."""
+    endpoints = [Endpoint(instance(number, version="2" if number else "1"), now=0.0) for number in range(2)]
+    scene = Scene(endpoints=endpoints, balancer="round_robin")
+    scene.call([NOT_SENT, OK][: retries + 1], call)
+    assert scene.ledger.stats()["retries"] == retries
+
+
 def test_a_hash_key_chooses_the_instance_and_a_retry_goes_to_the_next_of_its_order() -> None:
     scene = Scene(6, balancer="rendezvous", outlier=ALONE)
     call = Call(True, True, key="user-7")

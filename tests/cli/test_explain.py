@@ -1,7 +1,12 @@
 """``disco explain``: who would be called, and why."""
 
 import json
+from typing import Any
 
+import httpx
+import pytest
+
+from discoclient import DiscoClient
 from tests.cli.conftest import Disco
 from tests.cli.records import Records, instance
 from tests.cli.web import Web
@@ -63,3 +68,37 @@ def test_a_wrong_balancer_is_named_with_the_choices(disco: Disco, records: Recor
     assert result.code == 2
     assert "peak_ewma" in result.err
     assert result.err.count("\n") == 1
+
+
+def test_the_balancer_is_the_one_that_was_named(disco: Disco, records: Records) -> None:
+    records.put(instance("experiment", "aaaaaaaa"))
+    for options, shown in (((), "PeakEwma"), (("--balancer", "round_robin"), "RoundRobin")):
+        result = disco("--registry", records.url, "explain", "experiment", *options)
+        assert result.code == 0
+        assert result.lines[-1].endswith(f"by {shown}")
+
+
+def test_timeout_is_how_long_the_service_is_looked_for(disco: Disco) -> None:
+    url = f"etcd://127.0.0.1:{free_port()}"
+    result = disco("--registry", url, "explain", "experiment", "--timeout", "0.3")
+    assert (result.code, result.out) == (4, "")
+    assert result.err.startswith("disco: nothing is known of service 'experiment' after 0.3 s")
+
+
+def test_timeout_is_how_long_each_request_may_take_too(
+    disco: Disco, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+
+    class Recorder(DiscoClient):
+        def __init__(self, service: str, **options: Any) -> None:
+            super().__init__(service, **options)
+            told.append(self.timeout)
+
+    monkeypatch.setattr("discoclient.cli.explain.DiscoClient", Recorder)
+    command = ("--registry", f"static://experiment=127.0.0.1:{web.port}", "explain", "experiment", "--json")
+    hanging = ("--requests", "1", "--path", "/hang", "--timeout", "0.2")
+    (line,) = disco(*command, *hanging).lines
+    assert (json.loads(line)["requests"], json.loads(line)["failures"]) == (1, 1)
+    assert disco(*command, "--timeout", "7").code == disco(*command).code == 0
+    assert told == [httpx.Timeout(0.2), httpx.Timeout(7.0), httpx.Timeout(5.0)]

@@ -3,11 +3,14 @@
 import json
 import re
 import signal
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
-from discoclient import State
+from discoclient import DiscoClient, State
 from tests.cli.conftest import Disco, StartDisco
 from tests.cli.records import Records, instance
 from tests.cli.web import Web
@@ -63,6 +66,14 @@ def test_method_headers_and_body_are_sent_as_given(disco: Disco, url: str, tmp_p
     assert (put["method"], put["body"]) == ("PUT", "\x00\xff")
 
 
+def test_the_body_may_come_from_standard_input(
+    disco: Disco, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", TextIOWrapper(BytesIO(b"\x00\xff from a pipe")))
+    got = json.loads(disco("--registry", url, "get", "experiment", "/", "--data", "@-").out)
+    assert (got["method"], got["body"]) == ("POST", "\x00\xff from a pipe")
+
+
 def test_a_path_that_looks_like_another_host_stays_with_the_service(disco: Disco, url: str) -> None:
     result = disco("--registry", url, "get", "experiment", "//example.com/x")
     assert result.code == 0
@@ -97,6 +108,23 @@ def test_a_slow_answer_is_given_up_after_the_timeout(disco: Disco, url: str) -> 
     assert (result.code, result.out) == (1, "")
     assert result.err.startswith("disco: ReadTimeout: ")
     assert result.err.count("\n") == 1
+
+
+def test_timeout_is_how_long_each_part_of_a_request_may_take(
+    disco: Disco, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the second: an answer that never comes is given up after the default, too."""
+    told: list[httpx.Timeout] = []
+
+    class Recorder(DiscoClient):
+        def __init__(self, service: str, **options: Any) -> None:
+            super().__init__(service, **options)
+            told.append(self.timeout)
+
+    monkeypatch.setattr("discoclient.cli.get.DiscoClient", Recorder)
+    for options in (("--timeout", "7"), ()):
+        assert disco("--registry", url, "get", "experiment", "/status/200", *options).code == 0
+    assert told == [httpx.Timeout(7.0), httpx.Timeout(5.0)]
 
 
 def test_ctrl_c_ends_a_request_without_a_word(start_disco: StartDisco, url: str, web: Web) -> None:

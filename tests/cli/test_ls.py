@@ -12,8 +12,9 @@ import pytest
 
 from discoclient import State
 from discoclient.cli import looking
+from discoclient.control.hub import find_address
 from discoclient.dev import EtcdCluster
-from discoclient.registry.codec import to_record
+from discoclient.registry.codec import encode, to_record
 from tests.cli.conftest import Disco
 from tests.cli.records import Records, instance
 from tests.support.ports import free_port
@@ -70,6 +71,19 @@ def test_the_instances_of_a_service_are_listed_the_oldest_first(disco: Disco, re
         f"fedcba987  https://[::1]:8000  unready  2.4.1    eu-west-1a     2.5  web-3\ufffd[31m  7     4242  {age:>3}",
     ]
     assert re.fullmatch(rf"3 instances at revision \d+, {FOOTER}", result.lines[4])
+
+
+def test_a_host_s_name_is_an_address_where_the_registry_s_url_admits_them(
+    disco: Disco, records: Records
+) -> None:
+    named = instance("experiment", "aaaaaaaa", host="web.example")
+    key = find_address(records.url).keys.instance("experiment", "aaaaaaaa")
+    records.put_raw(key, encode(named, hostnames=True))
+    lenient = disco("--registry", f"{records.url}?hostnames=1", "ls", "experiment")
+    assert (lenient.code, lenient.err) == (0, "")
+    assert lenient.lines[1].split()[:3] == ["aaaaaaaa", "web.example:8000", "ready"]
+    strict = disco("--registry", records.url, "ls", "experiment")
+    assert (strict.code, strict.out) == (1, "")
 
 
 def test_json_has_the_whole_record_and_the_age(disco: Disco, records: Records) -> None:
@@ -210,6 +224,9 @@ def test_colours_are_for_terminals_and_not_if_no_color_is_set(
             os.close(master)
 
     assert "\x1b[32mready" in on_a_terminal()
+    monkeypatch.setenv("TERM", "dumb")
+    assert "\x1b" not in on_a_terminal()
+    monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("NO_COLOR", "1")
     plain = on_a_terminal()
     assert "\x1b" not in plain

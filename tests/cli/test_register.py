@@ -3,6 +3,7 @@
 import signal
 import socket
 from itertools import groupby
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from discoclient.control.hub import find_address
 from discoclient.dev import EtcdCluster
 from discoclient.registry.codec import decode
 from discoclient.serving.health import Health
+from discoclient.serving.prober import Prober
 from tests.cli.conftest import Disco, StartDisco
 from tests.cli.records import Records
 from tests.cli.web import Web
@@ -140,6 +142,37 @@ def test_every_option_counts(disco: Disco, records: Records, monkeypatch: pytest
     assert told["host"] == "10.0.0.8"
 
 
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ([], "no connection to {}: connection refused"),
+        (["--health-path", "/well"], "GET http://{}/well failed: connection refused"),
+        (["--health-path", "/", "--scheme", "https"], "GET https://{}/ failed: connection refused"),
+        (["--scheme", "https"], "no connection to {}: connection refused"),
+    ],
+)
+def test_the_probe_asks_for_the_path_in_what_the_service_speaks(
+    disco: Disco, records: Records, options: list[str], asked: str
+) -> None:
+    port = str(free_port())
+    command = ("register", "ledger", "--port", port, "--host", "127.0.0.1", "--ready-timeout", "0.3")
+    result = disco("--registry", records.url, *command, *options)
+    assert result.code == 3
+    assert asked.format(f"127.0.0.1:{port}") in result.err
+
+
+def test_a_host_s_name_is_taken_where_the_registry_s_url_admits_them(disco: Disco, records: Records) -> None:
+    """It is refused before anything is probed; where it is not, the probe finds that nobody listens at that name."""
+    port = str(free_port())
+    command = ("register", "ledger", "--port", port, "--host", "localhost", "--ready-timeout", "0.3")
+    lenient = disco("--registry", f"{records.url}?hostnames=1", *command)
+    assert lenient.code == 3
+    assert f"no connection to localhost:{port}" in lenient.err
+    strict = disco("--registry", records.url, *command)
+    assert strict.code == 2
+    assert "host is not an IP address" in strict.err
+
+
 def test_a_port_that_refuses_makes_it_unready_and_leaves_it_registered(
     start_disco: StartDisco, records: Records, web: Web
 ) -> None:
@@ -183,6 +216,23 @@ def test_a_probe_that_gets_no_answer_fails_after_its_timeout(
     result = disco("--registry", records.url, "register", "experiment", "--port", str(web.port), *options)
     assert result.code == 3
     assert result.err == "disco: experiment was not well within 0.6 s: no answer within 0.15 s\n"
+
+
+def test_it_is_probed_as_often_as_was_said_and_each_time_for_so_long(
+    disco: Disco, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[float, float]] = []
+
+    class Recorder(Prober):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            told.append((self._interval, self._timeout))
+
+    monkeypatch.setattr(watchover, "Prober", Recorder)
+    command = ("register", "ledger", "--port", str(free_port()), "--ready-timeout", "0.05")
+    for options in ((), ("--health-interval", "7", "--health-timeout", "3")):
+        assert disco("--registry", records.url, *command, *options).code == 3
+    assert told == [(2.0, 1.0), (7.0, 3.0)]
 
 
 def test_the_address_is_probed_that_callers_will_use(disco: Disco, records: Records) -> None:

@@ -201,6 +201,19 @@ async def test_the_registry_of_the_environment_is_used_unless_one_is_given(
 
 
 @in_every_shell
+async def test_a_transport_uses_the_registry_that_it_is_given(
+    shell: Shell, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = servers.several(2)
+    monkeypatch.setenv("DISCO_REGISTRY", f"static://experiment={one.address}")
+    given = {"registry": f"static://experiment={other.address}"}
+    with fresh_hub():
+        for options, port in ((given, other.port), ({}, one.port)):
+            async with shell.plain_client(mounts={"disco://": shell.transport(**options)}) as client:
+                assert await client.port("disco://experiment/") == port
+
+
+@in_every_shell
 async def test_an_override_sends_one_service_to_a_fixed_address(
     shell: Shell, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,6 +113,21 @@ async def test_it_says_who_is_left_alone_and_for_what(
             assert "until a probe goes well" in str(await explain(client))
 
 
+@pytest.mark.parametrize(("window", "answers"), [(30.0, 0), (1000.0, 4)])
+@in_every_shell
+async def test_it_counts_the_answers_of_the_client_s_own_window(
+    shell: Shell, fleet: Fleet, monkeypatch: pytest.MonkeyPatch, window: float, answers: int
+) -> None:
+    clock = DecisionClock(monkeypatch, is_frozen=True)
+    fleet.add()
+    async with shell.client(outlier=OutlierPolicy(success_window=window)) as client:
+        for _ in range(4):
+            await client.get()
+        clock.advance(100.0)
+        (shown,) = (await explain(client)).candidates
+    assert shown.answers == answers
+
+
 @in_every_shell
 async def test_it_shows_what_a_newcomer_gets_just_now(shell: Shell, fleet: Fleet) -> None:
     async with shell.client(slow_start=SlowStartPolicy(window=10_000.0, floor=0.2)) as client:

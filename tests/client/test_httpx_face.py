@@ -171,6 +171,13 @@ async def test_proxies_of_the_environment_are_for_other_hosts_and_never_for_inst
 
 
 @in_every_shell
+async def test_whether_the_environment_is_trusted_can_be_asked_as_with_httpx(shell: Shell) -> None:
+    for options, is_trusted in (({"trust_env": False}, False), ({}, True)):
+        async with shell.client(**options) as client:
+            assert client.raw.trust_env is is_trusted
+
+
+@in_every_shell
 async def test_a_proxy_argument_is_for_other_hosts_and_never_for_instances(
     shell: Shell, fleet: Fleet
 ) -> None:

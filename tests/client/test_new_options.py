@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from discoclient import (
     DeadlineExceeded,
     DiscoClient,
     DiscoTransport,
+    Endpoint,
     HedgePolicy,
     OutlierPolicy,
     RecoveryPolicy,
@@ -24,7 +27,9 @@ from discoclient import (
     SlowStartPolicy,
     ThrottlePolicy,
 )
+from discoclient.control.hub import fresh_hub
 from discoclient.transport.settings import TransportOptions
+from tests.client.balancers import BySlot
 from tests.client.fleet import Fleet
 from tests.client.scenes import Events, counts, disco
 from tests.client.shells import Shell, in_every_shell
@@ -200,6 +205,16 @@ async def test_they_hold_for_many_services_behind_one_transport(shell: Shell, fl
 # ---- what no file of its own is about
 
 
+class Witness(BySlot):
+    """A balancer that remembers among whom it was to choose."""
+
+    ports: set[int]
+
+    def picker(self, endpoints: Sequence[Endpoint], rng: Random) -> Any:
+        self.ports = {endpoint.instance.port for endpoint in endpoints}
+        return super().picker(endpoints, rng)
+
+
 @in_every_shell
 async def test_a_subset_is_all_that_one_process_uses(shell: Shell, fleet: Fleet) -> None:
     servers = [fleet.add() for _ in range(6)]
@@ -217,6 +232,23 @@ async def test_a_subset_is_all_that_one_process_uses(shell: Shell, fleet: Fleet)
         after = {await client.port() for _ in range(20)}
     assert len(after) == 2
     assert used - {leaver.port} < after
+
+
+@in_every_shell
+async def test_each_process_draws_another_subset_and_all_of_its_clients_the_same(shell: Shell) -> None:
+    """Else all callers would load the same few. A hub of its own stands for a process; nobody is called."""
+    registry = "static://experiment=" + ",".join(f"127.0.0.1:{port}" for port in range(1, 41))
+    drawn: list[set[int]] = []
+    for _ in range(6):
+        with fresh_hub():
+            twins = [Witness(), Witness()]
+            for witness in twins:
+                async with shell.client(registry=registry, subset=3, balancer=witness) as client:
+                    await client.wait_ready()
+            assert twins[0].ports == twins[1].ports
+            assert len(twins[0].ports) == 3
+            drawn.append(twins[0].ports)
+    assert any(ports != drawn[0] for ports in drawn)
 
 
 @in_every_shell

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from typing import Any
 
 import httpx
 import pytest
 
 from discoclient import DiscoClient, RetryPolicy
 from discoclient.model.events import AttemptEnded, BudgetExhausted
+from discoclient.transport import link
 from tests.client.balancers import BySlot
 from tests.client.fleet import Fleet
 from tests.client.scenes import Events
@@ -222,6 +224,42 @@ async def test_connecting_is_bounded_by_the_smaller_timeout(
             response = await client.post(content=shell.body([b"x"]))
             assert time.monotonic() - began < 10
     assert response.extensions["disco"].attempts == 2
+
+
+@pytest.mark.parametrize(
+    ("policy", "timeout", "seconds"),
+    [
+        (RetryPolicy(connect_timeout=0.7), 30.0, 0.7),
+        (RetryPolicy(connect_timeout=7.0), 30.0, 7.0),
+        (RetryPolicy(connect_timeout=7.0), None, 7.0),
+        (RetryPolicy(connect_timeout=7.0), httpx.Timeout(30.0, connect=3.0), 3.0),
+        (RetryPolicy(), 30.0, 1.0),
+    ],
+)
+@in_every_shell
+async def test_a_connection_may_take_as_many_seconds_as_the_smaller_one_says(
+    shell: Shell,
+    fleet: Fleet,
+    monkeypatch: pytest.MonkeyPatch,
+    policy: RetryPolicy,
+    timeout: float | httpx.Timeout | None,
+    seconds: float,
+) -> None:
+    told: list[object] = []
+
+    def noting(connect: Any) -> Any:
+        def note(self: object, **options: Any) -> Any:
+            told.append(options["timeout"])
+            return connect(self, **options)
+
+        return note
+
+    for backend in (link._Backend, link._AsyncBackend):
+        monkeypatch.setattr(backend, "connect_tcp", noting(backend.connect_tcp))
+    fleet.add()
+    async with shell.client(retry=policy, timeout=timeout) as client:
+        await client.get()
+    assert told == [seconds]
 
 
 def test_connecting_takes_the_policy_s_second_at_most_also_without_a_timeout(fleet: Fleet) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from discoclient import RegistryHandle, State, connect
+from discoclient import DiscoveryTimeout, RegistryHandle, State, connect
+from discoclient.control.hub import Hub
 from discoclient.testing import TestRegistry
 
 BELOW = "/disco/v1/services/"
@@ -76,3 +79,31 @@ def test_a_handle_that_is_closed_says_so_whatever_it_is_asked(
         look(handle)
     with pytest.raises(RuntimeError, match="this handle is closed"):
         look(handle)
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.3])
+def test_discovery_timeout_is_how_long_a_look_waits(disco_registry: TestRegistry, seconds: float) -> None:
+    disco_registry.set_down(True)
+    with connect(discovery_timeout=seconds) as handle:
+        began = time.monotonic()
+        with pytest.raises(DiscoveryTimeout, match=f"after {seconds} s"):
+            handle.instances("experiment")
+        assert seconds <= time.monotonic() - began < 4
+
+
+def test_discovery_timeout_says_too_when_one_members_word_will_do(
+    disco_registry: TestRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After half of it, which is the hub's affair."""
+    told: list[object] = []
+    acquire = Hub.acquire
+
+    def note(hub: Hub, *arguments: Any, **options: Any) -> Any:
+        told.append(options.get("discovery_timeout"))
+        return acquire(hub, *arguments, **options)
+
+    monkeypatch.setattr(Hub, "acquire", note)
+    for seconds in (2.0, 30.0):
+        with connect(discovery_timeout=seconds) as handle:
+            assert handle.instances("experiment") == []
+    assert told == [2.0, 30.0]

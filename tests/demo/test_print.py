@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from discoclient.cli import demo
 from discoclient.cli.demo_findings import Act, Call, Claim, claims
 from discoclient.cli.demo_print import Printer
 from tests.demo.findings import FIRST, good
@@ -119,3 +120,13 @@ def test_failures_are_counted_beside_the_bars(failures: int) -> None:
     calls += [good_call] + [replace(good_call, number=None, error="no")] * failures
     printer.end(Act(1, "All is well", began, began + 1))
     assert f"{1 + failures} requests, {failures} failed" in raw.getvalue().decode()
+
+
+@pytest.mark.parametrize(("columns", "width"), [(None, demo.WIDTH), ("140", 140), ("60", 60)])
+def test_where_there_is_no_terminal_columns_says_how_wide_it_is(
+    monkeypatch: pytest.MonkeyPatch, columns: str | None, width: int
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    assert demo._console(to_stderr=False).width == width

@@ -97,6 +97,26 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(registrar, name, 0.001)
 
 
+@pytest.mark.parametrize("leave", [Registration.drain, Registration.close, Registration.__exit__])
+@pytest.mark.parametrize("quiet", [0.0, 33.0])
+def test_the_quiet_is_what_was_asked_for_however_it_ends(
+    registry: TestRegistry, monkeypatch: pytest.MonkeyPatch, leave: Any, quiet: float
+) -> None:
+    """It is noted, and takes no time."""
+    kept: list[float] = []
+    drain = registrar.Registrar._drain
+
+    async def at_once(self: registrar.Registrar, seconds: float) -> bool:
+        kept.append(seconds)
+        return await drain(self, 0.0)
+
+    monkeypatch.setattr(registrar.Registrar, "_drain", at_once)
+    registered = register("web", 8000, quiet=quiet)
+    leave(registered, *[None] * 3 if leave is Registration.__exit__ else ())
+    registered.close()
+    assert kept == [quiet]
+
+
 def test_a_drain_is_told_for_longer_than_one_member_may_take(registry: TestRegistry, impatient: None) -> None:
     registered = register("web", 8000, quiet=0)
     gate = Gate(registry, "put")

@@ -106,6 +106,29 @@ def test_the_lease_has_the_ttl_that_was_asked_for(registry: TestRegistry) -> Non
         assert lease.ttl == 33
 
 
+def test_a_registry_that_is_named_comes_before_that_of_the_environment(registry: TestRegistry) -> None:
+    elsewhere = f"{registry.url}/elsewhere"
+    with register("web", 8000, registry=elsewhere, quiet=0) as registration, connect(elsewhere) as handle:
+        assert handle.instances("web") == [registration.instance]
+        assert stored() == []
+    with register("web", 8000, quiet=0) as registration:
+        assert stored() == [registration.instance]
+
+
+def test_a_host_s_name_is_registered_where_the_registry_s_url_admits_them(registry: TestRegistry) -> None:
+    """Whatever is told of it later, too."""
+    lenient = f"{registry.url}?hostnames=1"
+    with (
+        connect(lenient) as handle,
+        register("web", 8000, host="web.example", registry=lenient, quiet=0) as registration,
+    ):
+        registration.set_ready(False)
+        told = [(each.host, each.state) for each in handle.instances("web")]
+        assert told == [("web.example", "unready")]
+    with pytest.raises(ConfigError, match="host is not an IP address"):
+        register("web", 8000, host="web.example", registry=registry.url)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
