@@ -60,7 +60,7 @@ class Follower(Generic[T]):
         self._clock = clock
         self._machine = WatchMachine(decode, settings=settings, rng=rng)
         self._tasks: dict[Do, asyncio.Task[None]] = {}
-        self._events: asyncio.Queue[tuple[asyncio.Task[None] | None, Event]] = asyncio.Queue()
+        self._events: asyncio.Queue[tuple[asyncio.Task[None] | None, Event | None]] = asyncio.Queue()
         self._owed: frozenset[str] | None = None  # changes that could not be passed on yet
         self.departed: dict[str, T] = {}
         """The last records of what went away with the changes that are being passed on."""
@@ -116,16 +116,26 @@ class Follower(Generic[T]):
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
+    def hasten(self, stale_after: float) -> None:
+        """While nothing is known, take one member's word in so many seconds, if not before."""
+        self._machine.hasten(self._clock() + stale_after)
+        self._events.put_nowait((None, None))
+
     async def _next_event(self) -> Event | None:
         """What happened, or ``None`` when it is time for the machine's next step."""
-        wake_at = self._machine.wake_at
         while True:
+            wake_at = self._machine.wake_at
             try:
                 async with asyncio.timeout(None if wake_at is None else max(0.0, wake_at - self._clock())):
-                    task, event = await self._events.get()
+                    (
+                        task,
+                        event,
+                    ) = await self._events.get()  # the event is ``None`` where the time to wake has changed
             except TimeoutError:
                 return None
-            if task in self._tasks.values():  # else it was replaced meanwhile, and its word no longer counts
+            if (
+                event is not None and task in self._tasks.values()
+            ):  # else it was replaced meanwhile, and its word no longer counts
                 return event
 
     def _meanwhile(self) -> Iterator[Event]:
@@ -134,7 +144,7 @@ class Follower(Generic[T]):
             if self._events.empty():
                 return
             task, event = self._events.get_nowait()
-            if task in self._tasks.values():
+            if event is not None and task in self._tasks.values():
                 yield event
 
     def _start(self, asks: list[Ask]) -> None:

@@ -79,7 +79,7 @@ class Hub:
     def acquire(self, address: RegistryAddress, service: str, *, discovery_timeout: float = 5.0) -> Resolver:
         """The resolver of *service*, for one more user. Give it back with `release`.
 
-        If it is new, it takes one member's word when no quorum answers within half of *discovery_timeout* seconds.
+        While nothing is known it takes one member's word when no quorum answers within half of *discovery_timeout* seconds.
         """
         override = find_override(service)
         key = (address, service, override)
@@ -101,6 +101,8 @@ class Hub:
                 )
                 self._resolvers[key] = resolver
                 self.background.submit(self._start(resolver))
+            elif resolver.snapshot is None:
+                self.background.post(resolver.hasten, discovery_timeout / 2)
             resolver.users += 1
             return resolver
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Hashable, Mapping
+from pathlib import Path
 from random import Random
 from typing import TypeVar
 
@@ -66,7 +67,7 @@ class Resolver:
         self._lock = threading.Lock()
         self._listeners: set[Callable[[], None]] = set()
         self._shared = SharedThings()
-        self._saver: Saver | None = None
+        self._savers: dict[Path, Saver] = {}
         self._follower = Follower(
             registry,
             self._prefix,
@@ -117,13 +118,19 @@ class Resolver:
 
     def keep_in(self, folder: str, address: RegistryAddress) -> None:
         """From now on, what is known is written to a file in *folder*, and read there if *address* is away at the start."""
+        path = last_known_path(folder, address, self._prefix)
         with self._lock:
-            if self._saver is None:
-                file = LastKnownFile(last_known_path(folder, address, self._prefix))
-                self._saver = Saver(file, lambda id: self._keys.instance(self.service, id))
-            if self.snapshot is not None and not self.snapshot.suspect:
-                saver, snapshot = self._saver, self.snapshot
+            saver = self._savers.get(path)
+            if saver is None:
+                saver = Saver(LastKnownFile(path), lambda id: self._keys.instance(self.service, id))
+                self._savers = {**self._savers, path: saver}
+            snapshot = self.snapshot
+            if snapshot is not None and not snapshot.suspect:
                 self._post(lambda: saver.save(snapshot))
+
+    def hasten(self, stale_after: float) -> None:
+        """On the background loop: somebody came who waits less long for the first knowledge."""
+        self._follower.hasten(stale_after)
 
     def shared(self, key: Hashable, make: Callable[[], T]) -> T:
         """What clients share per service and *key* beside the endpoints: connections and counts. Give it back with
@@ -217,8 +224,8 @@ class Resolver:
         return decode(entry.value, service=self.service, id=id, hostnames=self._hostnames)
 
     def _recall(self) -> Listing | None:
-        saver = self._saver
-        listing = saver.file.load() if saver is not None else None
+        found = (saver.file.load() for saver in self._savers.values())
+        listing = next((each for each in found if each is not None), None)
         if listing is not None:
             logger.warning(
                 "%s: the registry does not answer; going on with what was known before", self.service
@@ -238,8 +245,9 @@ class Resolver:
         snapshot = Snapshot(self.service, follower.revision, by_id, follower.is_stale)
         drained = {key[start:] for key, last in follower.departed.items() if last.state is State.DRAINING}
         self._publisher.publish(snapshot, changed, drained)
-        if self._saver is not None and not snapshot.suspect:
-            self._saver.save(snapshot)
+        if not snapshot.suspect:
+            for saver in self._savers.values():
+                saver.save(snapshot)
         self.wake()
 
     def _on_phase(self, phase: Phase) -> None:

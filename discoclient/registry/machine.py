@@ -57,6 +57,7 @@ class WatchMachine(Generic[T]):
         self._opened_at = 0.0
         self._backoff: Iterator[float] | None = None
         self._timers: dict[Do, float] = {}
+        self._hastened: float | None = None
         self._stalled_at: float | None = None
         self._listing_since: int | None = None  # the revision when the listing under way was asked for
         self._broke_at: Extent | None = None  # what the registry's past is compared with after a break
@@ -75,8 +76,15 @@ class WatchMachine(Generic[T]):
         """For the shell to take away."""
 
     def start(self, now: float) -> list[Ask]:
-        self._timers[Do.LIST_STALE] = now + self._settings.stale_after
+        due = now + self._settings.stale_after
+        self._timers[Do.LIST_STALE] = due if self._hastened is None else min(due, self._hastened)
         return self._list()
+
+    def hasten(self, by: float) -> None:
+        """Take one member's word at *by*, if not before: somebody came who waits less long than others. Also before `start`."""
+        self._hastened = by if self._hastened is None else min(self._hastened, by)
+        if Do.LIST_STALE in self._timers:
+            self._timers[Do.LIST_STALE] = min(self._timers[Do.LIST_STALE], by)
 
     @property
     def records(self) -> Mapping[str, T]:

@@ -303,3 +303,33 @@ def test_the_folder_may_be_given_later_by_another_client(servers: Servers, folde
             client.get("/")
             (path,) = eventually(lambda: saved(folder))
             eventually(lambda: _ports(path) == {server.port})
+
+
+def test_each_client_s_folder_is_written_to(servers: Servers, folder: Path, tmp_path: Path) -> None:
+    server, other = servers.start(), tmp_path / "other"
+    with life() as registry:
+        registry.add("experiment", server.port)
+        with (
+            DiscoClient("experiment", last_known=folder) as one,
+            DiscoClient("experiment", last_known=other) as two,
+        ):
+            one.get("/")
+            two.get("/")
+            eventually(lambda: saved(folder))
+            eventually(lambda: saved(other), timeout=1.5)
+
+
+@in_every_shell
+async def test_a_client_s_own_discovery_timeout_says_when_the_file_is_read(
+    shell: Shell, servers: Servers, folder: Path
+) -> None:
+    known = servers.start()
+    remember(folder, known)
+    with life(is_down=True):
+        async with (
+            shell.client(discovery_timeout=60.0) as patient,
+            shell.client(last_known=folder, discovery_timeout=1.0) as client,
+        ):
+            with pytest.raises(DiscoveryTimeout):
+                await patient.wait_ready(0)
+            assert await client.port() == known.port

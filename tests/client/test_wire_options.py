@@ -115,6 +115,19 @@ async def test_a_client_s_certificate_is_shown_to_instances(
             assert await version(client) in (refusals or ("HTTP/1.1",))
 
 
+@CERT_IS_OLD
+@pytest.mark.filterwarnings("ignore:`verify=<str>` is deprecated:DeprecationWarning")
+@in_every_shell
+async def test_a_client_s_certificate_is_shown_beside_a_path_of_authorities_too(
+    shell: Shell, fleet: Fleet, authority: Authority
+) -> None:
+    mine = authority.issue("me")
+    fleet.add(server={"tls": serving(authority, asks_for_client=True)})
+    options = {"verify": str(authority.ca), "cert": (str(mine.cert), str(mine.key))}
+    async with shell.client(retry=RetryPolicy(max_attempts=1), **options) as client:
+        assert await version(client) == "HTTP/1.1"
+
+
 def test_a_context_for_http2_is_not_one_for_http1(no_contexts: None) -> None:
     """httpcore writes into a context what may be spoken, at each connection: two clients would cut each other's short."""
     endpoint = Endpoint(

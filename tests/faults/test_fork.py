@@ -281,7 +281,6 @@ def test_every_worker_of_a_preloaded_gunicorn_sees_what_joins_later(
     gunicorn.assert_all_see(first, newcomer)
     with pytest.raises(AssertionError, match="every worker sees them"):
         control.assert_all_see(first, newcomer, within=1)
-    assert not any(newcomer in seen for seen in control.seen), "not a single one"
     # The registration is the master's: it is nothing to it that a worker ends, and gone when the master does.
     (mine,) = (id for id, key in raw.instances("web").items() if json.loads(key.value)["pid"] == gunicorn.pid)
     gunicorn.end_a_worker()

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from discoclient.registry.happenings import Ask, Do, Phase
+from discoclient.registry.happenings import Ask, Do, Phase, WatchSettings
 from discoclient.registry.memory_store import MemoryStore
 from discoclient.registry.protocol import Batch, Probe
 from tests.registry.shell import RANGE, Shell, truth
@@ -465,3 +465,27 @@ def test_while_nothing_is_known_one_members_word_is_asked_for_again(store: Memor
     shell.run(30)
     assert 20 <= len(shell.asks(Do.LIST_STALE)) <= 40
     assert shell.machine.phase is Phase.EMPTY
+
+
+@pytest.mark.parametrize("is_begun", [True, False])
+def test_who_waits_less_long_has_one_members_word_earlier(store: MemoryStore, is_begun: bool) -> None:
+    shell = Shell(store, settings=WatchSettings(stale_after=30.0))
+    if not is_begun:
+        shell.machine.hasten(1000.5)
+    shell.start()
+    if is_begun:
+        shell.machine.hasten(1000.5)
+    shell.machine.hasten(1020.0)  # who waits longer changes nothing
+    while not shell.published:
+        if Do.LIST in shell.jobs:
+            shell.fail(Do.LIST)
+        if Do.LIST_STALE in shell.jobs:
+            shell.work_out(Do.LIST_STALE)
+            shell.arrive(Do.LIST_STALE)
+        shell.now = shell.machine.wake_at or 0.0
+        shell.tick()
+    assert shell.asks(Do.LIST_STALE) == [1000.5]
+    shell.run(5)
+    shell.machine.hasten(0.0)
+    shell.run(5)
+    assert len(shell.asks(Do.LIST_STALE)) == 1, "something is known"
