@@ -187,9 +187,15 @@ class HttpServer:
 
     async def stop_listening(self) -> None:
         """New connections are refused; those that are there go on."""
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        listener, self._listener = self._listener, None
+        if listener is None:
+            return
+        for listening in listener.sockets:
+            asyncio.get_running_loop().remove_reader(listening.fileno())
+        # What was accepted just now must find the listener there: asyncio forgets it otherwise, open.
+        for _ in range(3):
+            await asyncio.sleep(0)
+        listener.close()
 
     async def kill(self) -> None:
         """As SIGKILL does it: nobody listens, and every connection is reset."""
