@@ -4,14 +4,13 @@ supermarket model.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from math import inf
 
 from discoclient.calling.ledger import Policies
 from discoclient.model.policy import OutlierPolicy
 
 from .measure import Summary, summarize
-from .references import one_pair
+from .references import OnePair
 from .report import Check, Plan, Report, Table
 from .theory import queue_time
 from .work import exponential
@@ -69,7 +68,7 @@ def wait_in_queues(rule: str, load: float, seconds: float, seed: str) -> Summary
     """One client that knows everything that is in flight, no network, and nobody gives up."""
     setup = Setup(
         seed=f"{seed}/queues",
-        balancer=rule.partition(",")[0],
+        balancer=(lambda world, rng: OnePair()) if "one pair" in rule else rule,
         servers=SERVERS,
         clients=1,
         rate=load * SERVERS,
@@ -82,5 +81,4 @@ def wait_in_queues(rule: str, load: float, seconds: float, seed: str) -> Summary
         trip=0.0,
         news=(0.0, 0.0),
     )
-    with one_pair() if "one pair" in rule else nullcontext():
-        return summarize(simulate(setup).samples, after=WARM_UP * seconds)
+    return summarize(simulate(setup).samples, after=WARM_UP * seconds)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Sequence
 from math import exp
 from random import Random
 from typing import TYPE_CHECKING
 
-from discoclient.balancing import picker
 from discoclient.balancing.endpoint import Endpoint
-from discoclient.balancing.picker import Picker
-from discoclient.balancing.weights import Candidates
+from discoclient.balancing.picker import Picker, TwoChoicesPicker
+from discoclient.balancing.weights import Candidates, WeightClasses
 from discoclient.model.outcome import Outcome
 
 if TYPE_CHECKING:
     from .world import World
 
-__all__ = ["AlwaysFirst", "LeastLoaded", "Oracle", "PlainEwma", "one_pair"]
+__all__ = ["AlwaysFirst", "LeastLoaded", "OnePair", "Oracle", "PlainEwma"]
 
 
 class PlainEwma:
@@ -78,17 +76,13 @@ class AlwaysFirst:
         return _Scan(endpoints[:1], rng, lambda endpoint: 0.0)
 
 
-@contextmanager
-def one_pair() -> Iterator[None]:
-    """Our picker of two choices without its second look (`discoclient.balancing.picker.PAIRS`): the textbook's, for which
-    there is theory.
-    """
-    usual = picker.PAIRS
-    picker.PAIRS = 1
-    try:
-        yield
-    finally:
-        picker.PAIRS = usual
+class OnePair:
+    """Our ``least_request`` without its second look: the textbook's two choices, for which there is theory."""
+
+    def picker(self, endpoints: Candidates, rng: Random) -> Picker:
+        return TwoChoicesPicker(
+            WeightClasses(endpoints), lambda endpoint, now: endpoint.in_flight + 1, rng, pairs=1
+        )
 
 
 class _Two:

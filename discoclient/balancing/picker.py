@@ -18,13 +18,17 @@ EFFORT = 4
 """Draws before the whole set is looked at (Finagle's ``maxEffort``): with half of it ejected, 4 pairs miss in 1 of 256 picks.
 """
 PAIRS = 2
-"""Pairs that are compared at most."""
+"""Pairs that are compared at most, unless it is said otherwise."""
 DEAR_IDLE = 2.5
 DEAR_BUSY = 1.5
 """A winner that costs more than so many times what winners usually do is taken only if nothing better is drawn. What is idle
 differs by the noise of its latency alone; what is busy makes one wait while another may be idle.
 """
 SMOOTHING = 0.05
+CLEAR = 4.0
+"""How many times as dear one must be for it to be no chance. At four times the odds are 1 in 17; with ten slow milliseconds for
+each fast one, even 1 in 101 of the pairs would be more than one in a hundred requests.
+"""
 LOOKS = 0.01
 """How often one is picked that lost, and was not picked for seconds: rarely enough to hurt nobody, often enough to find out,
 under any load worth the name, that it is well again.
@@ -79,16 +83,16 @@ class TwoChoicesPicker:
 
     M. Mitzenmacher, "The power of two choices in randomized load balancing" (2001). What two choices can't do is to keep away
     from bad endpoints when both are bad, and with three of eight that is one pair in nine. So a winner that costs much more
-    than winners usually do is put aside, and two others are drawn (`DEAR_IDLE`, `DEAR_BUSY`); an ejected or tried one does
-    not count as a choice. A retry looks at more pairs, and prefers those that have answered before.
+    than winners usually do is put aside, and two others are drawn (`DEAR_IDLE`, `DEAR_BUSY`), for *pairs* at most; an ejected
+    or tried one does not count as a choice. A retry looks at more pairs, and prefers those that have answered before.
 
     With *is_noisy* costs, where the load does not tell the two apart, the better one wins only as often as it is better: with
     odds of the inverse squares. The costs of equals differ by chance; a sharp comparison would leave the worst of three
-    without a request for seconds, and what gets none can't show that it is well. A cost ten times as high still means 1 in
-    101.
+    without a request for seconds, and what gets none can't show that it is well. Where one costs `CLEAR` times as much that is
+    no noise: the better one wins.
     """
 
-    __slots__ = ("_cost", "_is_noisy", "_rng", "_usual", "_weights")
+    __slots__ = ("_cost", "_is_noisy", "_pairs", "_rng", "_usual", "_weights")
 
     def __init__(
         self,
@@ -97,7 +101,9 @@ class TwoChoicesPicker:
         rng: Random,
         *,
         is_noisy: bool = False,
+        pairs: int = PAIRS,
     ) -> None:
+        self._pairs = pairs
         self._weights = weights
         self._cost = cost
         self._is_noisy = is_noisy
@@ -151,7 +157,7 @@ class TwoChoicesPicker:
             pairs += 1
             if size < 3 or (
                 not tried
-                and (pairs == PAIRS or cost <= (DEAR_BUSY if winner.in_flight else DEAR_IDLE) * usual)
+                and (pairs == self._pairs or cost <= (DEAR_BUSY if winner.in_flight else DEAR_IDLE) * usual)
             ):
                 break
         if best is None:
@@ -160,7 +166,8 @@ class TwoChoicesPicker:
         return best
 
     def _prefers(self, one: Endpoint, cost: float, other: Endpoint, other_cost: float) -> bool:
-        if self._is_noisy and cost and other_cost and one.in_flight == other.in_flight:
+        is_close = cost < CLEAR * other_cost and other_cost < CLEAR * cost
+        if self._is_noisy and is_close and one.in_flight == other.in_flight:
             square = other_cost * other_cost
             return self._rng.random() * (cost * cost + square) < square
         return cost < other_cost

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Container
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discoclient.balancing import picker as picker_module
 from discoclient.balancing.endpoint import Endpoint
-from discoclient.balancing.picker import EFFORT, PAIRS, TwoChoicesPicker
+from discoclient.balancing.picker import CLEAR, EFFORT, PAIRS, TwoChoicesPicker
 from discoclient.balancing.weights import WeightClasses
+from discoclient.model.outcome import Outcome, OutcomeKind
 from tests.balancing.fleet import OK, eject, fleet, observe, view
 from tests.support.properties import thorough
 
@@ -28,7 +29,7 @@ def picked(
     *,
     count: int = 4000,
     tried: Container[str] = (),
-    **knobs: bool,
+    **knobs: Any,
 ) -> Counter[str]:
     table = {endpoint.id: cost for endpoint, cost in zip(endpoints, costs, strict=True)}
     chosen = TwoChoicesPicker(WeightClasses(endpoints), costing(table), Random(1), **knobs)
@@ -57,8 +58,7 @@ def test_when_both_of_a_pair_are_bad_another_pair_is_drawn() -> None:
 
 def test_with_one_pair_alone_the_bad_get_what_chance_gives_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: Mitzenmacher's two choices."""
-    monkeypatch.setattr(picker_module, "PAIRS", 1)
-    assert share_of_the_bad(picked(fleet(8), BAD)) == pytest.approx(0.107, abs=0.015)
+    assert share_of_the_bad(picked(fleet(8), BAD, pairs=1)) == pytest.approx(0.107, abs=0.015)
 
 
 @pytest.mark.parametrize(
@@ -194,10 +194,41 @@ def test_a_retry_looks_at_more_pairs() -> None:
 # ---- noise
 
 
-def test_a_cost_ten_times_as_high_wins_once_in_a_hundred_where_costs_are_noisy() -> None:
-    found = picked(fleet(2), [10.0, 1.0], count=20_000, is_noisy=True)
-    assert found["instance-0"] / 20_000 == pytest.approx(1 / 101, rel=0.2)
-    assert picked(fleet(2), [10.0, 1.0], is_noisy=False)["instance-0"] == 0
+def test_what_costs_several_times_as_much_is_no_noise() -> None:
+    assert picked(fleet(2), [CLEAR - 0.1, 1.0], count=2000, is_noisy=True)["instance-0"] > 0
+    assert picked(fleet(2), [CLEAR, 1.0], count=2000, is_noisy=True)["instance-0"] == 0
+    assert picked(fleet(2), [1.0, CLEAR], count=2000, is_noisy=True)["instance-1"] == 0
+    assert picked(fleet(2), [1.5, 1.0], is_noisy=False)["instance-0"] == 0
+
+
+@pytest.mark.parametrize("pairs", [1, 2, 3])
+def test_so_many_pairs_are_compared_where_all_are_dear(pairs: int) -> None:
+    endpoints = fleet(8)
+    looked = 0
+
+    def cost(endpoint: Endpoint, now: float) -> float:
+        nonlocal looked
+        looked += 1
+        return 1.0 if now == 0.0 else 1000.0
+
+    chosen = TwoChoicesPicker(WeightClasses(endpoints), cost, Random(1), pairs=pairs)
+    for _ in range(100):
+        chosen.pick(0.0)
+    looked = 0
+    chosen.pick(1.0)
+    assert looked == 2 * pairs
+
+
+def test_latencies_are_compared_in_up_to_three_pairs() -> None:
+    """Three of eight bad: by two pairs one pick in 87 has nothing but bad ones to choose from, by three one in 800."""
+    endpoints = fleet(8)
+    for number, endpoint in enumerate(endpoints):
+        observe(endpoint, Outcome(OutcomeKind.RESPONSE, 0.01 if number < 5 else 0.5, 200), 0.0)
+    chosen = view(endpoints, "peak_ewma")
+    bad = Counter(
+        endpoint.latency(0.0) > 0.1 for endpoint in (chosen.pick(0.0) for _ in range(20_000)) if endpoint
+    )
+    assert bad[True] / 20_000 < 0.003
 
 
 @pytest.mark.parametrize(("one", "odds"), [(1.0, 1 / 2), (2.0, 1 / 5), (3.0, 1 / 10)])
