@@ -150,8 +150,8 @@ class Away:
     def assert_followed(self, looking: Look, newcomer: Instance, *, lists: int, within: float = 5.0) -> None:
         wanted = {self.stays.id, newcomer.id}
         eventually(lambda: looking.ids == wanted, timeout=within, what="the caller knows who is there")
-        assert looking.lists == lists
         assert all(self.stays.id in snapshot.by_id for snapshot in looking.snapshots), "the set dipped"
+        assert looking.lists == lists
 
 
 def test_what_happened_while_a_caller_was_cut_off_is_delivered_without_listing_again(
