@@ -61,14 +61,14 @@ def clear_before_listing(resolver: Resolver) -> None:
     from discoclient import RevisionCompacted
 
     machine: Any = resolver._follower._machine
-    broke = machine._broke
+    handle = machine.handle
 
-    def clear(error: Exception, now: float) -> Any:
-        if isinstance(error, RevisionCompacted):
+    def clear(event: Any, now: float) -> Any:
+        if isinstance(getattr(event, "error", None), RevisionCompacted):  # from the watch, or from a probe
             machine._records.replace(())
-        return broke(error, now)
+        return handle(event, now)
 
-    machine._broke = clear
+    machine.handle = clear
 
 
 def ignore_rewind(resolver: Resolver) -> None:
