@@ -127,15 +127,11 @@ class Follower(Generic[T]):
             wake_at = self._machine.wake_at
             try:
                 async with asyncio.timeout(None if wake_at is None else max(0.0, wake_at - self._clock())):
-                    (
-                        task,
-                        event,
-                    ) = await self._events.get()  # the event is ``None`` where the time to wake has changed
+                    task, event = await self._events.get()
             except TimeoutError:
                 return None
-            if (
-                event is not None and task in self._tasks.values()
-            ):  # else it was replaced meanwhile, and its word no longer counts
+            # Else the task was replaced meanwhile, and its word no longer counts; or only the time to wake has changed.
+            if event is not None and task in self._tasks.values():
                 return event
 
     def _meanwhile(self) -> Iterator[Event]:

@@ -154,9 +154,8 @@ class Publisher:
             try:
                 slot.view = self._build(slot.preferences, self.snapshot)
                 slot.failure = None
-            except (
-                Exception
-            ) as error:  # a caller's balancer goes on with its old view, and the others with theirs
+            except Exception as error:
+                # A caller's balancer goes on with its old view, and the others with theirs.
                 slot.failure = error
                 logger.exception("%s: the balancer %r failed", self.service, slot.preferences.balancer)
 

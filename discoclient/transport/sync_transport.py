@@ -171,10 +171,8 @@ class TrackedStream(httpx.SyncByteStream):
     def __iter__(self) -> Iterator[bytes]:
         if self._parts is None:
             return self._stream_out()
-        parts, self._parts = (
-            self._parts,
-            [],
-        )  # once, so that they are not kept beside what the response makes of them
+        # Once, so that they are not kept beside what the response makes of them.
+        parts, self._parts = self._parts, []
         return iter(parts)
 
     def _stream_out(self) -> Iterator[bytes]:
