@@ -21,7 +21,7 @@ from random import Random
 
 from ..model.errors import LeaseExpired, RegistryDenied, RegistryError
 from ..model.schedule import full_jitter, jittered
-from ..registry.protocol import Entry, Lease, Put
+from ..registry.protocol import Entry, Lease, Put, Untrusted
 from .happenings import Ask, Event, Failed, Granted, PutAnswer, Renewed, Revoked, Seen, Step
 
 __all__ = ["Keeper"]
@@ -192,7 +192,7 @@ class Keeper:
             self._give_up_put()
         if isinstance(error, LeaseExpired):
             return self._replace_lease(now)
-        if isinstance(error, RegistryDenied) and not self._was_registered:
+        if isinstance(error, RegistryDenied | Untrusted) and not self._was_registered:
             self.fatal = error
             return []
         if step is Step.RENEW and self.lease is not None:

@@ -476,12 +476,12 @@ def test_a_certificate_that_is_not_taken_is_said_to_be_that(
         assert looking.resolver.snapshot is None
 
 
-def test_a_registration_that_gives_up_says_what_is_wrong_with_the_certificate(sealed: Sealed) -> None:
-    wanted = re.escape(
-        f"could not register within 1 s: etcd 127.0.0.1:{sealed.cluster.members[0].client_port}: {NOT_GOOD}"
-    )
+def test_a_registration_says_at_once_what_is_wrong_with_the_certificate(sealed: Sealed) -> None:
+    wanted = re.escape(f"etcd 127.0.0.1:{sealed.cluster.members[0].client_port}: {NOT_GOOD}")
+    began = time.monotonic()
     with fresh_hub(settings=FAST), pytest.raises(RegistryUnavailable, match=wanted):
-        register("experiment", 9, host="127.0.0.1", registry=without_a_name(sealed), timeout=1.0)
+        register("experiment", 9, host="127.0.0.1", registry=without_a_name(sealed), timeout=60.0)
+    assert time.monotonic() - began < 30, "waiting is in vain"
 
 
 @pytest.mark.parametrize("option", ["ca", "cert", "key"])

@@ -8,6 +8,7 @@ import pytest
 
 from discoclient.model.errors import LeaseExpired, RegistryDenied, RegistryError
 from discoclient.registry.memory_store import MemoryStore
+from discoclient.registry.protocol import Untrusted
 from discoclient.serving.happenings import Step
 from discoclient.serving.keeper import REPAIR_WINDOW, REPAIRS, RETRY_CAP, RETRY_FIRST
 from tests.serving.keeping import KEY, TTL, Keeping
@@ -179,10 +180,11 @@ def test_a_first_put_that_was_done_under_a_lease_that_is_lost_since_is_still_our
     assert keeping.keeper.is_registered
 
 
-def test_no_permission_is_fatal_at_first_and_waited_out_later(kept: Keeping) -> None:
+@pytest.mark.parametrize("error", [RegistryDenied("no"), Untrusted("another authority")])
+def test_a_refusal_is_fatal_at_first_and_waited_out_later(kept: Keeping, error: RegistryError) -> None:
     new = Keeping().start()
-    new.fail(Step.GRANT, RegistryDenied("no"))
-    assert isinstance(new.keeper.fatal, RegistryDenied)
+    new.fail(Step.GRANT, error)
+    assert new.keeper.fatal is error
     assert kept.keeper.lease is not None
     kept.store.revoke(kept.keeper.lease.id)
     kept.run(TTL / 2.9)
@@ -355,14 +357,15 @@ def test_a_renewal_may_grant_another_ttl_and_that_one_counts(kept: Keeping) -> N
     assert 18 <= kept.keeper.wake_at - kept.now <= 22
 
 
-def test_whoever_was_registered_waits_a_denial_out(kept: Keeping) -> None:
-    """A role that was changed by mistake will be changed back."""
+@pytest.mark.parametrize("error", [RegistryDenied("no"), Untrusted("another authority")])
+def test_whoever_was_registered_waits_a_denial_out(kept: Keeping, error: RegistryError) -> None:
+    """A role that was changed by mistake will be changed back, and a certificate that has expired be renewed."""
     kept.now = kept.keeper.wake_at or 0
     kept._tick()
-    kept.fail(Step.RENEW, RegistryDenied("no"))
+    kept.fail(Step.RENEW, error)
     assert kept.keeper.fatal is None
     kept.want(b"v2")
-    kept.fail(Step.PUT, RegistryDenied("no"))
+    kept.fail(Step.PUT, error)
     assert kept.keeper.fatal is None
     kept.run(30)
     assert held(kept.store) == (b"v2", kept.keeper.lease.id)  # type: ignore[union-attr]
