@@ -77,10 +77,10 @@ class SyncPool:
                 connection.close()
             return
         self._idle.append(connection)
+        if len(self._idle) > 1:
+            self._drop_oldest_if_expired()
         if self._endpoint.is_retired or self._is_closed:  # looked at after: whoever closes all looks before
             self.close_idle()
-        elif len(self._idle) > 1:
-            self._drop_oldest_if_expired()
 
     def close_idle(self) -> None:
         while self._idle:

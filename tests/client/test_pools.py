@@ -8,6 +8,7 @@ import itertools
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -15,7 +16,11 @@ import httpx
 import pytest
 
 from discoclient import DiscoClient, RetryPolicy
+from discoclient.balancing.endpoint import Endpoint
+from discoclient.model.instance import Instance
 from discoclient.transport import sync_pool
+from discoclient.transport.sync_pool import SyncPool
+from discoclient.transport.wire import WireOptions
 from tests.client.clocks import IdleClock
 from tests.client.fleet import Fleet
 from tests.client.shells import Shell, in_every_shell
@@ -430,3 +435,26 @@ def test_many_threads_share_one_client(fleet: Fleet) -> None:
     for server in servers:
         fleet.drain(server)
     eventually(lambda: sum(server.connections for server in servers) == 0, timeout=10.0)
+
+
+def test_a_connection_that_is_looked_at_while_its_instance_leaves_is_closed() -> None:
+    """It is in nobody's hands for a moment: whoever closes all of them does not see it."""
+
+    class Idle:
+        is_shut = False
+
+        def __init__(self, on_look: Callable[[], object] = lambda: None) -> None:
+            self.has_expired = lambda: bool(on_look())
+            self.is_idle, self.is_closed = (lambda: True), (lambda: False)
+
+        def close(self) -> None:
+            self.is_shut = True
+
+    endpoint = Endpoint(Instance(service="experiment", id="experiment-1", host="127.0.0.1", port=1), now=0.0)
+    pool = SyncPool(endpoint, WireOptions())
+    endpoint.on_retire(pool.close)
+    oldest, newest = Idle(endpoint.retire), Idle()
+    pool.give(oldest)  # type: ignore[arg-type]
+    pool.give(newest)  # type: ignore[arg-type]
+    assert endpoint.is_retired
+    assert (oldest.is_shut, newest.is_shut) == (True, True)
