@@ -45,7 +45,8 @@ class VanishGuard:
             while past and past[0][0] <= now - WINDOW:
                 past.popleft()
         most = max(size for _, size in self._sizes)
-        if len(self._recent) < LEAST or most - remaining <= SHARE * most:
+        missing = min(most - remaining, len(self._recent))  # who drained is not missing
+        if len(self._recent) < LEAST or missing <= SHARE * most:
             return []
         return [endpoint for _, endpoint in self._recent]
 

@@ -84,18 +84,27 @@ class Caller:
                     send.race.given_up()
                 raise
             assert outcome is not None
-            if send.race is not None:
+            if send.race is not None and progress is not None:
+                progress.count_sent(send.race.abandoned)
                 send = send.race.winner
             now = clock()
+            is_learnt = False
             cause = cause_of(outcome)
             if call.is_whole and cause is None and outcome.kind is OutcomeKind.RESPONSE:
                 # Nothing is handed over before all is there: until then it may be tried again, and the verdict waits.
-                send.ticket.heard(now)
+                is_learnt = (
+                    send.ticket.is_probe
+                )  # for whose verdict others wait, and a body may go on for days
+                if is_learnt:
+                    learn(send, outcome, ledger, now, self.rng, self.emit)
+                else:
+                    send.ticket.heard(now)
                 broken_off = yield READ
                 now = clock()
                 if broken_off is not None:
-                    outcome, cause = broken_off, cause_of(broken_off)
-            learn(send, outcome, ledger, now, self.rng, self.emit)
+                    outcome, cause, is_learnt = broken_off, cause_of(broken_off), False
+            if not is_learnt:
+                learn(send, outcome, ledger, now, self.rng, self.emit)
             if not outcome.has_response:
                 send.ticket.close()
             wait: float | None = None
@@ -169,6 +178,10 @@ class _Progress:
         policy = caller.ledger.policies.retry
         self._most = policy.max_attempts if call.retries is None else call.retries + 1
         self._most_sent = policy.max_attempts_sent
+
+    def count_sent(self, attempts: int) -> None:
+        """So many more that ended may have reached an instance's application."""
+        self._sent += attempts
 
     def wait_before(self, cause: Cause, outcome: Outcome, send: Send, now: float) -> float | None:
         """Seconds to wait before the next attempt; ``None`` if there must not be one, or there is nobody to send it to."""

@@ -31,6 +31,8 @@ class Race:
         self._running = [first]
         self.is_asked = False
         """Whether it was asked for a second attempt, and there is no need to look at the clock any more."""
+        self.abandoned = 0
+        """How many were broken off: they may have reached an instance's application."""
         self.winner = first
         """Whose outcome the flow is told."""
 
@@ -54,6 +56,7 @@ class Race:
 
     def broken_off(self, now: float) -> None:
         """What still ran was broken off: its instance takes longer than that, and that is all one knows."""
+        self.abandoned = len(self._running)
         for send in self._running:
             send.endpoint.outlast(now - send.began, now)
             send.ticket.close()

@@ -224,8 +224,9 @@ class Resolver:
         return decode(entry.value, service=self.service, id=id, hostnames=self._hostnames)
 
     def _recall(self) -> Listing | None:
-        found = (saver.file.load() for saver in self._savers.values())
-        listing = next((each for each in found if each is not None), None)
+        found = [saver.file.load() for saver in self._savers.values()]
+        known = [each for each in found if each is not None and each.entries]
+        listing = max(known, key=lambda each: each.revision, default=None)
         if listing is not None:
             logger.warning(
                 "%s: the registry does not answer; going on with what was known before", self.service

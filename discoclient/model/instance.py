@@ -84,7 +84,7 @@ class Instance:
     @property
     def is_nameless(self) -> bool:
         """Whether its id was made up here, for a fixed address (`NAMELESS`): whoever listens there doesn't know of it."""
-        return self.id.startswith(NAMELESS)
+        return self.id.startswith(NAMELESS) and self.pid is None and self.registered_at is None
 
     @property
     def address(self) -> str:

@@ -63,8 +63,7 @@ class AsyncPool:
             self._room.release()
         if (
             is_broken
-            or not connection.is_idle()
-            or connection.is_closed()
+            or not (connection.is_idle() and connection.is_available())
             or self._is_closed
             or self._endpoint.is_retired
             or (self._max_idle is not None and len(self._idle) >= self._max_idle)
@@ -96,7 +95,7 @@ class AsyncPool:
     async def _freshest(self) -> AsyncConnection | None:
         while self._idle:
             connection = self._idle.pop()
-            if not connection.has_expired():
+            if connection.is_available() and not connection.has_expired():  # as in the sync one
                 return connection
             await _close(connection)
         return None

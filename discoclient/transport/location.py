@@ -34,7 +34,7 @@ def _logical(location: str, origin: httpx.URL, view: View, host_header: str | No
     if target.scheme not in _PORTS:
         return None
     place = (target.host, target.port or _PORTS[target.scheme])
-    names = {origin.host, (host_header or "").partition(":")[0]}
+    names = {origin.host, (host_header or "").partition(":")[0].lower()}
     is_ours = target.host in names or any(
         place == endpoint.address[1:] for endpoint in view.endpoints.values()
     )

@@ -67,12 +67,14 @@ class SyncPool:
                 connection = self._idle.pop()
             except IndexError:
                 return None
-            if not connection.has_expired():
+            # One of HTTP/2 stays idle after an error; what it is good for, it says itself.
+            if connection.is_available() and not connection.has_expired():
                 return connection
-            connection.close()
+            with wire_errors():
+                connection.close()
 
     def _keep_or_close(self, connection: SyncConnection, is_broken: bool) -> None:
-        if is_broken or not connection.is_idle() or connection.is_closed() or self._is_full():
+        if is_broken or not (connection.is_idle() and connection.is_available()) or self._is_full():
             with wire_errors():
                 connection.close()
             return

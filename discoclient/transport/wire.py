@@ -114,6 +114,8 @@ _ERRORS: dict[type[Exception], type[httpx.TransportError]] = {
     httpcore.UnsupportedProtocol: httpx.UnsupportedProtocol,
     httpcore.LocalProtocolError: httpx.LocalProtocolError,
     httpcore.RemoteProtocolError: httpx.RemoteProtocolError,
+    # With HTTP/2: the server said goodbye while we were about to send.
+    httpcore.ConnectionNotAvailable: httpx.RemoteProtocolError,
 }
 
 

@@ -63,6 +63,12 @@ def test_where_others_came_in_their_place_nothing_is_missing() -> None:
         assert held(guard, [next(endpoints)], 3, step * 0.1) == set()
 
 
+def test_who_drained_meanwhile_is_not_missing() -> None:
+    guard, endpoints = VanishGuard(), fleet(2)
+    assert held(guard, endpoints[:1], 9, 0.0) == set()
+    assert held(guard, endpoints[1:], 2, 1.0) == set(), "six of ten drained"
+
+
 def test_newcomers_that_vanish_with_the_others_are_kept_with_them() -> None:
     guard, endpoints = VanishGuard(), fleet(6)
     assert held(guard, endpoints[:1], 5, 0.0) == set()
@@ -99,7 +105,7 @@ def test_it_is_a_count_over_a_window(script: list[tuple[float, int, int]]) -> No
         sizes.append((now, number + remaining))
         recent = {id for at, id in seen if at > now - WINDOW}
         most = max(size for at, size in sizes if at > now - WINDOW)
-        is_mass = len(recent) >= LEAST and most - remaining > SHARE * most
+        is_mass = len(recent) >= LEAST and min(most - remaining, len(recent)) > SHARE * most
         assert held(guard, vanished, remaining, now) == (recent if is_mass else set())
 
 

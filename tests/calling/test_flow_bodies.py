@@ -12,6 +12,7 @@ from discoclient.calling.flow import CallFlow
 from discoclient.calling.steps import Call, End, Read, Send, Sleep
 from discoclient.model.outcome import Outcome
 from discoclient.model.policy import OutlierPolicy
+from tests.balancing.fleet import eject
 from tests.calling.test_flow import BUSY, EXPIRED, GET, MISDIRECTED, NO_ANSWER, NOT_SENT, OK, POST, World
 
 WHOLE_GET, WHOLE_POST = replace(GET, is_whole=True), replace(POST, is_whole=True)
@@ -136,5 +137,28 @@ def test_a_call_that_is_cancelled_while_the_body_is_read_leaves_the_ticket_to_th
     flow.send(OK)
     flow.close()
     assert world.in_flight == 1
+    send.ticket.close()
+    assert world.in_flight == 0
+
+
+@pytest.mark.parametrize("end", [None, NO_ANSWER])
+def test_the_verdict_on_a_probe_does_not_wait_for_its_body(end: Outcome | None) -> None:
+    world = World(2)
+    endpoint, other = world.endpoints.values()
+    eject(endpoint, seconds=10.0)
+    world.now = 100.0
+    call = replace(WHOLE_GET, exclude=frozenset({other.id}))
+    flow = world.call(call)
+    send = next(flow)
+    assert isinstance(send, Send)
+    assert send.ticket.is_probe
+    assert endpoint.is_ejected(world.now), "one at a time"
+    flow.send(OK)
+    assert not endpoint.is_ejected(world.now), "others may come while the body is read"
+    failures = endpoint.failures
+    with pytest.raises(StopIteration):
+        flow.send(end)
+    assert endpoint.failures == failures + (end is not None)
+    assert endpoint.accrual.is_probing is False
     send.ticket.close()
     assert world.in_flight == 0

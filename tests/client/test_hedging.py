@@ -32,6 +32,7 @@ from tests.support.servers import (
     HttpServer,
     answer,
     blackhole,
+    break_off,
     close_unanswered,
     hold,
     in_turn,
@@ -417,6 +418,22 @@ class FailingSecondPicker:
         if self._endpoints[0].in_flight:
             raise ZeroDivisionError("not twice")
         return next((endpoint for endpoint in self._endpoints if endpoint.id not in tried), None)
+
+
+@in_every_shell
+async def test_a_body_of_the_winner_that_breaks_off_makes_no_third_request(
+    shell: Shell, fleet: Fleet, stage: Stage
+) -> None:
+    """Two may have reached an instance by then: the one that was broken off counts."""
+    is_reached = hold(lambda: bool(stage.servers[0].requests), break_off())
+    slow, broken_off, third = stage.set(never(), is_reached, answer(b"whole"))
+    async with stage.client() as client:
+        await stage.prime(client)
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.get()
+        await shell.eventually(lambda: slow.connections == 0)
+    assert counts([slow, broken_off, third]) == [1, 1, 0]
+    assert fleet.in_flight() == 0
 
 
 class Unlucky(Exception):

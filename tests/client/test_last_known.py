@@ -333,3 +333,18 @@ async def test_a_client_s_own_discovery_timeout_says_when_the_file_is_read(
             with pytest.raises(DiscoveryTimeout):
                 await patient.wait_ready(0)
             assert await client.port() == known.port
+
+
+def test_of_several_folders_the_newest_counts(servers: Servers, folder: Path, tmp_path: Path) -> None:
+    old, new = servers.start(), servers.start()
+    remember(folder, old)
+    remember(tmp_path / "newer", old, new)
+    with (
+        life(is_down=True),
+        DiscoClient("experiment", last_known=folder, discovery_timeout=1.0) as one,
+        DiscoClient("experiment", last_known=tmp_path / "newer", discovery_timeout=1.0) as two,
+    ):
+        resolvers = {client._disco._router.route("experiment").resolver for client in (one, two)}
+        one.wait_ready()
+        (resolver,) = resolvers
+        assert {instance.port for instance in resolver.snapshot} == {old.port, new.port}

@@ -445,7 +445,7 @@ def test_a_connection_that_is_looked_at_while_its_instance_leaves_is_closed() ->
 
         def __init__(self, on_look: Callable[[], object] = lambda: None) -> None:
             self.has_expired = lambda: bool(on_look())
-            self.is_idle, self.is_closed = (lambda: True), (lambda: False)
+            self.is_idle = self.is_available = lambda: True
 
         def close(self) -> None:
             self.is_shut = True

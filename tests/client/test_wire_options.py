@@ -200,3 +200,20 @@ async def test_limits_hold_for_other_hosts(shell: Shell, fleet: Fleet) -> None:
     async with shell.client(timeout=timeout) as client:
         for held in [await client.open(url=other.url) for _ in range(2)]:
             await client.close_response(held)
+
+
+@in_every_shell
+async def test_an_http2_connection_that_broke_is_not_used_again(shell: Shell, fleet: Fleet) -> None:
+    """It stays idle, as httpcore has it, and would fail every request from then on. POSTs, which are not tried again."""
+    with Http2Server() as server:
+        fleet.register(port=server.port, http_keepalive=600)
+        async with shell.client(http1=False, http2=True) as client:
+            await client.post()
+            server.cut()
+            results = []
+            for _ in range(5):
+                try:
+                    results.append((await client.post()).status_code)
+                except httpx.TransportError:
+                    results.append(0)
+    assert results[1:] == [200] * 4, "one may be lost, as with httpx"

@@ -42,11 +42,15 @@ class Http2Server:
         self._listener.shutdown(socket.SHUT_RDWR)  # which wakes who accepts
         self._threads[0].join()
         self._listener.close()
+        self.cut()
+        for thread in self._threads[1:]:
+            thread.join()
+
+    def cut(self) -> None:
+        """Close all connections, without a word."""
         for carrier in self._open:
             with contextlib.suppress(OSError):
                 carrier.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads[1:]:
-            thread.join()
 
     def _accept(self) -> None:
         while True:
