@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
+from weakref import WeakSet
 
 import httpx
 
@@ -135,6 +137,7 @@ class DiscoClient(httpx.Client):
             trust_env=wire.get("trust_env", True),
             **httpx_kwargs,
         )
+        _clients.add(self)
 
     def send(
         self,
@@ -234,6 +237,7 @@ class AsyncDiscoClient(httpx.AsyncClient):
             trust_env=wire.get("trust_env", True),
             **httpx_kwargs,
         )
+        _clients.add(self)
 
     async def send(
         self,
@@ -271,3 +275,15 @@ def _base_url(service: str, path: str) -> str:
             f"this is none ({error}). Choose another name for the service"
         ) from error
     return f"http://{service}{path}"
+
+
+_clients: WeakSet[httpx.Client | httpx.AsyncClient] = WeakSet()
+
+
+def _free_cookies() -> None:
+    """In a forked child: the lock of a cookie jar may have been held by a thread of the parent, which is not here."""
+    for client in _clients:
+        client.cookies.jar._cookies_lock = threading.RLock()  # type: ignore[attr-defined]  # the standard library's own
+
+
+os.register_at_fork(after_in_child=_free_cookies)

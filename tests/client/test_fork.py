@@ -103,3 +103,39 @@ def check_that_nobody_shares_a_connection(server: HttpServer) -> None:
     assert shared == {}
     parent = Counter(seen.connection for seen in server.seen if seen.headers["x-who"] in ("parent", "load"))
     assert len(parent) <= 3  # which it went on using, instead of making one anew
+
+
+HELD = """
+import os, signal, sys, threading
+from discoclient import DiscoClient
+
+client = DiscoClient("experiment")
+client.get("/")
+is_held, is_over = threading.Event(), threading.Event()
+
+def hold():
+    with client.cookies.jar._cookies_lock:  # as for each answer, in whichever thread
+        is_held.set()
+        is_over.wait()
+
+thread = threading.Thread(target=hold)
+thread.start()
+is_held.wait()
+pid = os.fork()
+if not pid:
+    signal.alarm(int(sys.argv[1]))
+    os._exit(0 if client.get("/").text == "ok" else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+is_over.set()
+thread.join()
+"""
+
+
+def test_a_lock_of_the_cookie_jar_that_a_thread_held_at_the_fork_is_free_in_the_child(
+    processes: Processes, servers: Servers
+) -> None:
+    """It is the standard library's, taken for every answer, and nobody would ever let go of it in the child."""
+    server = servers.start(answer(b"ok"))
+    program = processes.code(HELD, "20", env={"DISCO_REGISTRY": f"static://experiment={server.address}"})
+    assert program.wait_for_line(timeout=30.0) == "0"
+    assert program.wait(timeout=30.0) == 0
