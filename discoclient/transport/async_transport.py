@@ -146,7 +146,11 @@ class AsyncDiscoTransport(httpx.AsyncBaseTransport):
             is_warm, link = connection.is_idle(), connection.link
             link.begin(attempts.call.deadline)
             request = pool.origin.aim(attempts.request, attempts.headers(send), extensions)
-            answer = await _carry(connection, request, attempts.call)
+            deadline = attempts.call.deadline
+            if deadline is None or attempts.call.is_replayable:
+                answer = await connection.handle_async_request(request)
+            else:
+                answer = await _carry_until(deadline, connection, request)
         except BaseException as error:
             if connection is not None:
                 await pool.give(connection)
@@ -158,11 +162,11 @@ class AsyncDiscoTransport(httpx.AsyncBaseTransport):
         return attempts.answered(send, answer, stream, began, is_warm=is_warm)
 
 
-async def _carry(connection: AsyncConnection, request: httpcore.Request, call: Call) -> httpcore.Response:
-    """Reads and writes end with the deadline. What the caller's own iterator waits for must be told of it."""
-    if call.deadline is None or call.is_replayable:
-        return await connection.handle_async_request(request)
-    with anyio.move_on_after(max(0.0, call.deadline - monotonic()) + RESOLUTION):
+async def _carry_until(
+    deadline: float, connection: AsyncConnection, request: httpcore.Request
+) -> httpcore.Response:
+    """Reads and writes end with the deadline by themselves; what the caller's own iterator waits for does not."""
+    with anyio.move_on_after(max(0.0, deadline - monotonic()) + RESOLUTION):
         return await connection.handle_async_request(request)
     raise httpcore.WriteTimeout("the deadline has passed while the body was sent")
 
