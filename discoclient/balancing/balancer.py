@@ -26,7 +26,7 @@ __all__ = [
 
 
 LATENCY_PAIRS = 3
-"""Pairs that `PeakEwma` compares at most. With a third one p99 is 76 ms in place of 102, beside one that is ten times slower,
+"""Pairs that `PeakEwma` compares at most. With a third one p99 is 78 ms in place of 110, beside one that is ten times slower,
 one that hangs and one that fails (median of 12 simulated fleets of eight); without bad ones it changes nothing.
 """
 

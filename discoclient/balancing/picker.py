@@ -25,10 +25,6 @@ DEAR_BUSY = 1.5
 differs by the noise of its latency alone; what is busy makes one wait while another may be idle.
 """
 SMOOTHING = 0.05
-CLEAR = 4.0
-"""How many times as dear one must be for it to be no chance. At four times the odds are 1 in 17; with ten slow milliseconds for
-each fast one, even 1 in 101 of the pairs would be more than one in a hundred requests.
-"""
 LOOKS = 0.01
 """How often one is picked that lost, and was not picked for seconds: rarely enough to hurt nobody, often enough to find out,
 under any load worth the name, that it is well again.
@@ -88,8 +84,8 @@ class TwoChoicesPicker:
 
     With *is_noisy* costs, where the load does not tell the two apart, the better one wins only as often as it is better: with
     odds of the inverse squares. The costs of equals differ by chance; a sharp comparison would leave the worst of three
-    without a request for seconds, and what gets none can't show that it is well. Where one costs `CLEAR` times as much that is
-    no noise: the better one wins.
+    without a request for seconds, and what gets none can't show that it is well. A cost ten times as high still means 1 in
+    101.
     """
 
     __slots__ = ("_cost", "_is_noisy", "_pairs", "_rng", "_usual", "_weights")
@@ -166,8 +162,7 @@ class TwoChoicesPicker:
         return best
 
     def _prefers(self, one: Endpoint, cost: float, other: Endpoint, other_cost: float) -> bool:
-        is_close = cost < CLEAR * other_cost and other_cost < CLEAR * cost
-        if self._is_noisy and is_close and one.in_flight == other.in_flight:
+        if self._is_noisy and cost and other_cost and one.in_flight == other.in_flight:
             square = other_cost * other_cost
             return self._rng.random() * (cost * cost + square) < square
         return cost < other_cost
