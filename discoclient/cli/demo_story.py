@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
@@ -10,7 +10,17 @@ from typing import Protocol
 from ..dev.process import end
 from ..model.policy import RetryPolicy
 from .demo_callers import THREADS, Callers
-from .demo_findings import GAP, LEAVE_SLACK, Act, Call, Findings, Moved, find_moved
+from .demo_findings import (
+    GAP,
+    LEAST_SHARE,
+    LEAVE_SLACK,
+    Act,
+    Call,
+    Findings,
+    Moved,
+    find_moved,
+    least_share,
+)
 from .demo_service import SERVICE
 from .demo_stage import DemoFailed, Roster, Service, Stage
 
@@ -18,6 +28,8 @@ __all__ = ["Plan", "Story", "Teller"]
 
 ELECTION_TIMEOUT = 10.0
 SHOW_UP_TIMEOUT = 10.0
+SETTLING = 8.0
+"""Seconds beyond its time that the first act may take, until each instance has had its share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +108,7 @@ class Story:
         ):
             raise DemoFailed(f"the callers got no answer: {self._why()}")
 
-        self._well()
+        self._well(numbers)
         death = self._kill_instance(first[1])
         old_leader, new_leader, elected_after = self._kill_leader()
         newcomer = self._join(registry)
@@ -123,10 +135,16 @@ class Story:
 
     # ---- the acts
 
-    def _well(self) -> None:
+    def _well(self, numbers: Collection[int]) -> None:
         self._begin("All is well")
+        began = monotonic()
         self._stage.pause(self._plan.well)
+        # One peak of latency, as a busy machine gives its processes, keeps an instance in the background for some seconds.
+        self._stage.wait_for(lambda: self._least_share(began, numbers) >= LEAST_SHARE, SETTLING)
         self._end()
+
+    def _least_share(self, since: float, numbers: Collection[int]) -> float:
+        return least_share([call for call in self._callers.calls if call.began >= since], numbers)
 
     def _kill_instance(self, victim: Service) -> _Death:
         stage, roster, plan = self._stage, self._roster, self._plan

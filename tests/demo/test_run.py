@@ -109,9 +109,10 @@ def test_the_demo_sees_what_it_claims_and_leaves_nothing(demo: Demo) -> None:
 
 
 def test_without_retries_requests_fail_and_the_demo_says_so(demo: Demo) -> None:
-    """The negative control: the same story, with the protection off."""
+    """The negative control: the same story, with the protection off, and callers that ask the dead one for certain."""
     shorter = {"well": 0.5, "after_election": 0.3, "after_join": 0.5, "without_etcd": 0.5}
-    process = demo.start("--json", plan=QUICK | shorter | {"retry": {"max_attempts": 1}})
+    bare = {"retry": {"max_attempts": 1}, "balancer": "round_robin"}
+    process = demo.start("--json", plan=QUICK | shorter | bare)
     code = process.wait(timeout=DEADLINE)
     assert code == 1, process.errors
     found = json.loads(process.output)
