@@ -15,21 +15,6 @@ A, B, C = (f"{RANGE}{name * 8}" for name in "abc")
 ELSEWHERE = "/p/services/web2/aaaaaaaa"
 
 
-@pytest.fixture
-def store() -> MemoryStore:
-    store = MemoryStore()
-    for key in (A, B):
-        store.put(key, b"1", lease=store.grant(10, 0)[0])
-    return store
-
-
-@pytest.fixture
-def shell(store: MemoryStore) -> Shell:
-    shell = Shell(store).live()
-    shell.forget()
-    return shell
-
-
 def to_probe(shell: Shell) -> None:
     """Let time pass until the machine asks by itself."""
     shell.now = shell.machine.wake_at or 0.0

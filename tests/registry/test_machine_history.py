@@ -21,21 +21,6 @@ A, B, C, D = (f"{RANGE}{name * 8}" for name in "abcd")
 ELSEWHERE = "/p/services/web2/aaaaaaaa"
 
 
-@pytest.fixture
-def store() -> MemoryStore:
-    store = MemoryStore()
-    for key in (A, B):
-        store.put(key, b"1", lease=store.grant(10, 0)[0])
-    return store
-
-
-@pytest.fixture
-def shell(store: MemoryStore) -> Shell:
-    shell = Shell(store).live()
-    shell.forget()
-    return shell
-
-
 def overtake(shell: Shell, backup: MemoryStore, by: int = 5) -> None:
     """The watch breaks, and the next one finds *backup*, which has counted past what was known."""
     while backup.revision < shell.machine.revision + by:
