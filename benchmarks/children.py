@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from discoclient.dev.process import end, spawn
+from discoclient.system.process import end, spawn
 
 __all__ = ["Child", "cpu_seconds", "thread_count"]
 

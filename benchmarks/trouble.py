@@ -14,7 +14,7 @@ from operator import truediv
 from random import Random
 from typing import NamedTuple, TypeAlias
 
-from discoclient.dev.ports import pick_ports
+from discoclient.system.ports import pick_ports
 
 from .children import Child
 from .figures import Role, Row, Section, compare

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from discoclient.dev.listeners import Listener, look_at
-from discoclient.dev.process import end, spawn
-from discoclient.dev.waiting import wait_until
+from discoclient.system.listeners import Listener, look_at
+from discoclient.system.process import end, spawn
+from discoclient.system.waiting import wait_until
 
 __all__ = ["PROXIES", "find", "haproxy_config", "nginx_config", "running", "version"]
 

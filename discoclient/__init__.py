@@ -36,7 +36,10 @@ from .model.policy import (
     ThrottlePolicy,
 )
 from .model.snapshot import Snapshot
-from .serving.registration import AsyncRegistration, Registration, aregister, register
+from .registry.asked import Retirement
+from .serving.async_registration import AsyncRegistration, aregister
+from .serving.drain import Drained
+from .serving.registration import Registration, register
 from .transport.async_transport import AsyncDiscoTransport
 from .transport.options import DiscoOptions, Routed
 from .transport.sync_transport import DiscoTransport
@@ -59,6 +62,7 @@ __all__ = [
     "DiscoOptions",
     "DiscoTransport",
     "DiscoveryTimeout",
+    "Drained",
     "Endpoint",
     "Event",
     "Explanation",
@@ -75,6 +79,7 @@ __all__ = [
     "RegistryError",
     "RegistryHandle",
     "RegistryUnavailable",
+    "Retirement",
     "RetryPolicy",
     "RevisionCompacted",
     "Routed",

@@ -38,8 +38,9 @@ class DiscoMiddleware:
     """Answers 421 with ``X-Disco-Instance`` if ``X-Disco-Expect`` names somebody else; *app* does not see that request.
 
     All other requests are *app*'s, and their responses get ``X-Disco-Instance``, in place of one that *app* set (and a 421 of
-    *app*'s own gets none: with it, callers would take the request for not executed). While this process does not know who
-    it is, everything passes as it is. Websockets are refused the same way; by a server without the extension
+    *app*'s own gets none: with it, callers would take the request for not executed). It counts the requests
+    in flight, which a drain waits for; while that lasts, responses say ``Connection: close``. While this process does not
+    know who it is, everything passes as it is. Websockets are refused the same way; by a server without the extension
     ``websocket.http.response``, with a 403. Lifespan is passed through.
 
     One registration goes with one listening socket. Workers that share a socket share its registration (one made before
@@ -74,6 +75,17 @@ class DiscoMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             return await self.app(scope, receive, send)
+        if scope["type"] == "websocket":  # it may last for days, and is not waited for
+            return await self._serve(scope, receive, send)
+        with self._identities.load:
+            return await self._serve(scope, receive, send)
+
+    @property
+    def in_flight(self) -> int:
+        """The requests that *app* is serving now, without websockets."""
+        return self._identities.load.in_flight
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         verdict = self._identities.judge(_expected(scope["headers"]))
         if verdict.instance is None:
             return await self.app(scope, receive, send)
@@ -84,10 +96,18 @@ class DiscoMiddleware:
         async def send_with_instance(message: Message) -> None:
             if message["type"] in _STARTS:
                 headers = _with_instance(message.get("headers") or (), instance, message.get("status"))
+                if verdict.is_leaving and _closes(scope):
+                    headers = [pair for pair in headers if pair[0].lower() != b"connection"]
+                    headers.append((b"connection", b"close"))
                 message = {**message, "headers": headers}
             await send(message)
 
         return await self.app(scope, receive, send_with_instance)
+
+
+def _closes(scope: Scope) -> bool:
+    """Whether ``Connection: close`` has a meaning: HTTP/2 has its own way, and no header for it (RFC 9113, 8.2.2)."""
+    return scope["type"] == "http" and str(scope.get("http_version", "1.1")).startswith("1")
 
 
 def _expected(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

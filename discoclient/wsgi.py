@@ -13,11 +13,12 @@ It is plain WSGI (PEP 3333) and needs no framework. Of Flask, wrap ``app.wsgi_ap
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from .serving.identity import EXPECT_HEADER, INSTANCE_HEADER, MISDIRECTED, Identities, Source
+from .serving.load import Load
 
 __all__ = ["DiscoMiddleware"]
 
@@ -30,8 +31,9 @@ class DiscoMiddleware:
     """Answers 421 with ``X-Disco-Instance`` if ``X-Disco-Expect`` names somebody else; *app* does not see that request.
 
     All other requests are *app*'s, and their responses get ``X-Disco-Instance``, in place of one that *app* set (and a 421 of
-    *app*'s own gets none: with it, callers would take the request for not executed). While this process does not know who
-    it is, everything passes as it is.
+    *app*'s own gets none: with it, callers would take the request for not executed). It counts the requests
+    in flight, which a drain waits for; while that lasts, responses say ``Connection: close``. While this process does not know
+    who it is, everything passes as it is.
 
     One registration goes with one listening socket. Workers that share a socket share its registration (one made before
     the fork); if each made its own, they would refuse each other's requests.
@@ -63,6 +65,24 @@ class DiscoMiddleware:
         )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        load = self._identities.load
+        load.begin()
+        try:
+            body = self._serve(environ, start_response)
+        except BaseException:
+            load.end()
+            raise
+        if _is_there(body, environ.get("wsgi.file_wrapper")):
+            load.end()
+            return body
+        return _Counted(body, load)
+
+    @property
+    def in_flight(self) -> int:
+        """The requests that *app* is serving now, until their bodies are closed."""
+        return self._identities.load.in_flight
+
+    def _serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         verdict = self._identities.judge(environ.get(_EXPECT))
         if verdict.instance is None:
             return self.app(environ, start_response)
@@ -73,13 +93,48 @@ class DiscoMiddleware:
         def start_with_instance(
             status: str, headers: list[tuple[str, str]], exc_info: Any = None
         ) -> Callable[[bytes], object]:
+            said = _with_instance(headers, instance, status)
+            if verdict.is_leaving and environ.get("SERVER_PROTOCOL", "HTTP/1.1").startswith("HTTP/1"):
+                said = [(name, value) for name, value in said if name.lower() != "connection"]
+                said.append(("Connection", "close"))
             try:
-                return start_response(status, _with_instance(headers, instance, status), exc_info)
+                return start_response(status, said, exc_info)
             finally:
                 del exc_info  # if it is raised, its traceback holds this frame, and would hold itself
 
-        # The application's own iterable, not one of ours: its close() is called, a server may see its file_wrapper.
         return self.app(environ, start_with_instance)
+
+
+class _Counted:
+    """A body that is being made while it is sent: its request is over when it is closed."""
+
+    def __init__(self, body: Iterable[bytes], load: Load) -> None:
+        self._body = body
+        self._load: Load | None = load
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+    def close(self) -> None:
+        load, self._load = self._load, None
+        if load is None:
+            return
+        try:
+            if hasattr(self._body, "close"):
+                self._body.close()
+        finally:
+            load.end()
+
+    def __del__(self) -> None:
+        if self._load is not None:  # a server that does not close what it was given
+            self._load.end()
+
+
+def _is_there(body: Iterable[bytes], file_wrapper: object) -> bool:
+    """Whether *body* is complete, or a file: it is left to the server as it is, which may look at its length or its kind."""
+    if hasattr(body, "__len__"):
+        return True
+    return isinstance(body, file_wrapper) if isinstance(file_wrapper, type) else file_wrapper is not None
 
 
 def _with_instance(headers: list[tuple[str, str]], instance: str, status: str) -> list[tuple[str, str]]:

@@ -56,6 +56,7 @@ class Endpoint:
         "is_held",
         "is_marked",
         "is_retired",
+        "on_idle",
         "rank",
         "requests",
         "weight",
@@ -78,6 +79,8 @@ class Endpoint:
         """It vanished from the registry, and is kept as a last resort: the first refused connection ends that."""
         self.is_retired = self.rank is Rank.NEVER
         """It gets no new request: it drains, or has left."""
+        self.on_idle: Callable[[], None] | None = None
+        """Called when the last request in flight is over, in the thread that ends it."""
         # Reentrant, because the garbage collector may close a forgotten response's ticket while its thread holds the lock.
         self._lock = RLock()
         self._on_retire: list[Callable[[], None]] = []
@@ -165,6 +168,8 @@ class Endpoint:
                 self._stop_waiting(ticket)
                 if ticket.is_probe:
                     self._accrual.is_probing = False
+        if self.on_idle is not None and not self.in_flight:
+            self.on_idle()
 
     def learn(
         self,

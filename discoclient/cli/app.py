@@ -19,6 +19,7 @@ from .get import get
 from .ls import ls
 from .output import OutputClosed, OutputMissing, emit, remark
 from .register import register
+from .run import run as run_service
 from .session import Session, set_up_logging
 from .watch import watch
 
@@ -115,6 +116,7 @@ for command, summary in (
     (watch, "Changes as they happen."),
     (get, "One request to a live instance."),
     (explain_service, "Who would be called, and why."),
+    (run_service, "Start a service, register it when it is ready, drain and stop it."),
     (register, "Register something that already runs, with health checks."),
     (doctor, "What is configured, what is reachable, and what is wrong."),
 ):

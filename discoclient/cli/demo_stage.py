@@ -20,8 +20,8 @@ from typing import Any, Self
 
 from ..control.handle import RegistryHandle, connect
 from ..dev import EtcdCluster
-from ..dev.process import Process, end, spawn
 from ..model.errors import DiscoError
+from ..system.process import Process, end, spawn
 from .demo_callers import Callers
 from .demo_service import SERVICE
 from .errors import Failure

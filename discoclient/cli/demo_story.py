@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
 
-from ..dev.process import end
 from ..model.policy import RetryPolicy
+from ..system.process import end
 from .demo_callers import THREADS, Callers
 from .demo_findings import (
     GAP,

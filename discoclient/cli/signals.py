@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
-__all__ = ["until_begun", "until_stopped"]
+__all__ = ["until_begun", "until_ended", "until_stopped"]
 
 
 class _Stopped(KeyboardInterrupt):
@@ -44,6 +45,23 @@ class until_stopped:
         if self._is_armed:
             self._is_armed = False
             raise _Stopped
+
+
+class until_ended:
+    """SIGINT, SIGTERM and SIGHUP each call *stop*, which is to bring the block to its end. For the main thread."""
+
+    def __init__(self, stop: Callable[[], object]) -> None:
+        self._stop = stop
+
+    def __enter__(self) -> None:
+        for number in _numbers():
+            signal.signal(number, lambda number, frame: self._stop())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number in _numbers():  # what remains is to exit, which nothing should cut short
+            signal.signal(number, signal.SIG_IGN)
 
 
 class until_begun:

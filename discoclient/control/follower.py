@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from itertools import chain
 from random import Random
 from typing import Generic, TypeVar
@@ -32,7 +32,7 @@ class Follower(Generic[T]):
     *on_change* is called on the background loop after every change of ``records``, the first knowledge included,
     with the keys that may have changed since the last call; *on_phase* when the knowledge is worth more or less than before.
     *recall* gives what was known in an earlier life, for a start at which no member answers. *on_refused* is called when it
-    turns out that for now there is nothing to wait for: see `refusal`.
+    turns out that for now there is nothing to wait for: see `refusal`. *prepare* is awaited before each linearizable list.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Follower(Generic[T]):
         on_phase: Callable[[Phase], None] = lambda phase: None,
         on_refused: Callable[[RegistryError], None] = lambda error: None,
         recall: Callable[[], Listing | None] = lambda: None,
+        prepare: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         self._registry = registry
         self._range = range
@@ -55,6 +56,7 @@ class Follower(Generic[T]):
         self._on_phase = on_phase
         self._on_refused = on_refused
         self._recall = recall
+        self._prepare = prepare
         self._phase = Phase.EMPTY
         self._is_refused = False
         self._clock = clock
@@ -166,6 +168,8 @@ class Follower(Generic[T]):
                 case Do.LIST_STALE:
                     self._tell(Listed(await self._list_stale(), is_stale=True))
                 case _:
+                    if self._prepare is not None:
+                        await self._prepare()
                     self._tell(Listed(await registry.list(self._range)))
         except RegistryError as error:
             self.last_error = error

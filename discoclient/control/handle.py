@@ -27,8 +27,12 @@ class RegistryHandle:
     looks anew.
     """
 
-    def __init__(self, address: RegistryAddress, shared: Hub, discovery_timeout: float) -> None:
+    def __init__(
+        self, address: RegistryAddress, shared: Hub, discovery_timeout: float, *, is_caller: bool = False
+    ) -> None:
+        """*is_caller*: look through the eyes of this process's clients, and be announced as they are."""
         self._address = address
+        self._is_caller = is_caller
         self._timeout = discovery_timeout
         self._is_closed = False
         self._begin(shared)
@@ -131,7 +135,9 @@ class RegistryHandle:
             self._check_open()
             found = self._resolvers.get(check_service(service))
             if found is None:
-                found = shared.acquire(self._address, service, discovery_timeout=self._timeout)
+                found = shared.acquire(
+                    self._address, service, discovery_timeout=self._timeout, is_caller=self._is_caller
+                )
                 self._resolvers[service] = found
             return found
 

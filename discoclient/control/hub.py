@@ -28,6 +28,7 @@ from ..registry.memory_store import MemoryStore
 from ..registry.protocol import Registry
 from ..registry.static import StaticRegistry
 from .background import Background
+from .presence import PresenceKeeper
 from .resolver import Resolver
 
 __all__ = ["Hub", "find_address", "find_override", "fresh_hub", "hub", "is_current"]
@@ -63,6 +64,7 @@ class Hub:
         """Held by a client while it makes a route. Unlike a lock of the client's own, it is a new one after a fork."""
         self._lock = threading.Lock()
         self._registries: dict[RegistryAddress, Registry] = {}
+        self._presences: dict[RegistryAddress, PresenceKeeper] = {}
         self._memories: dict[str, MemoryRegistry] = {}  # one store for each name, whatever the URL's options
         self._resolvers: dict[tuple[RegistryAddress, str, Instance | None], Resolver] = {}
         self._tasks: dict[Resolver, asyncio.Task[None]] = {}
@@ -76,8 +78,18 @@ class Hub:
             self._check_open()
             return self._registry(address)
 
-    def acquire(self, address: RegistryAddress, service: str, *, discovery_timeout: float = 5.0) -> Resolver:
+    def acquire(
+        self,
+        address: RegistryAddress,
+        service: str,
+        *,
+        discovery_timeout: float = 5.0,
+        is_caller: bool = False,
+    ) -> Resolver:
         """The resolver of *service*, for one more user. Give it back with `release`.
+
+        *is_caller*: requests are sent by it. One that only looks may share a caller's resolver; a caller needs one that was
+        announced before it knew anything.
 
         While nothing is known it takes one member's word when no quorum answers within half of *discovery_timeout* seconds.
         """
@@ -85,7 +97,9 @@ class Hub:
         key = (address, service, override)
         with self._lock:
             resolver = self._resolvers.get(key)
-            if resolver is None:
+            if resolver is None or (
+                is_caller and resolver.presence is None and self._needs_presence(address, override)
+            ):
                 self._check_open()
                 fixed = StaticRegistry({service: [override]}, address.keys) if override else None
                 resolver = Resolver(
@@ -98,6 +112,9 @@ class Hub:
                     rng=self.rng,
                     post=self.background.post,
                     check=self.background.check_elsewhere,
+                    presence=self._presence(address)
+                    if is_caller and self._needs_presence(address, override)
+                    else None,
                 )
                 self._resolvers[key] = resolver
                 self.background.submit(self._start(resolver))
@@ -145,6 +162,20 @@ class Hub:
             self._registries[address] = self._open(address)
         return self._registries[address]
 
+    def _needs_presence(self, address: RegistryAddress, override: Instance | None) -> bool:
+        return override is None and address.presence and address.scheme != "static"
+
+    def _presence(self, address: RegistryAddress) -> PresenceKeeper:
+        if address not in self._presences:
+            self._presences[address] = PresenceKeeper(
+                self._registry(address),
+                address.keys,
+                clock=monotonic,
+                rng=self.rng,
+                spawn=self.background.spawn,
+            )
+        return self._presences[address]
+
     def _open(self, address: RegistryAddress) -> Registry:
         if address.scheme == "static":
             return StaticRegistry(address.services, address.keys)
@@ -187,9 +218,12 @@ class Hub:
             self._resolvers = {key: found for key, found in self._resolvers.items() if found is not resolver}
         self._tasks.pop(resolver).cancel()
         resolver.close()
+        if resolver.presence is not None:
+            resolver.presence.leave(resolver.service)
 
     async def _aclose(self, timeout: float) -> None:
-        closers, self._closers = self._closers, []
+        closers = [*self._closers, *(presence.close for presence in self._presences.values())]
+        self._closers = []
         if closers:
             closing = [asyncio.ensure_future(closer()) for closer in closers]
             await asyncio.wait(closing, timeout=timeout)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import weakref
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from random import Random
 
@@ -45,7 +45,9 @@ class Publisher:
         clock: Callable[[], float],
         rng: Random,
         post: Callable[[Callable[[], None]], None],
+        on_idle: Callable[[], None] | None = None,
     ) -> None:
+        """*on_idle* is called when a retired endpoint has nothing in flight any more, in whatever thread that happens."""
         self.service = service
         self.snapshot: Snapshot | None = None
         self.endpoints: Mapping[str, Endpoint] = {}
@@ -59,6 +61,8 @@ class Publisher:
         self._held: dict[str, tuple[Endpoint, float]] = {}  # with when they vanished
         self._memory: LRUCache[str, Endpoint] = LRUCache(REMEMBERED)
         self._timer: asyncio.TimerHandle | None = None
+        self._on_idle = on_idle
+        self._finishing: list[Endpoint] = []
 
     def slot(self, preferences: Preferences, emit: Callable[[Event], None] = lambda event: None) -> Slot:
         """A slot that is kept up to date for as long as somebody holds it."""
@@ -81,8 +85,7 @@ class Publisher:
             self.snapshot = snapshot
             retiring, held = self._part(left, drained, now)
             self._rebuild(self._slots)
-        for endpoint in retiring:  # a pick from the old view that is not sent yet sees this, and picks again
-            endpoint.retire()
+        self._retire(retiring)
         self.tell(_difference(before, snapshot, changed))
         if held:
             self.tell(InstancesHeld(self.service, held, self._grace()))
@@ -96,6 +99,14 @@ class Publisher:
         for slot in slots:
             slot.emit(event)
 
+    def busy(self) -> dict[str, int]:
+        """The requests in flight of those that are retired, by id. Nothing is added to them any more."""
+        self._finishing = [endpoint for endpoint in self._finishing if endpoint.in_flight]
+        found: Counter[str] = Counter()
+        for endpoint in self._finishing:
+            found[endpoint.id] += endpoint.in_flight
+        return dict(found)
+
     def close(self) -> None:
         """Retire everything."""
         with self._lock:
@@ -105,6 +116,14 @@ class Publisher:
             self._timer.cancel()
         for endpoint in endpoints:
             endpoint.retire()
+
+    def _retire(self, leavers: Iterable[Endpoint]) -> None:
+        """A pick from an old view that is not sent yet sees this, and picks again; so what is in flight only falls from now."""
+        for endpoint in leavers:
+            endpoint.on_idle = self._on_idle
+            endpoint.retire()
+            if endpoint.in_flight:
+                self._finishing.append(endpoint)
 
     def _part(
         self, left: Iterable[Endpoint], drained: Collection[str], now: float
@@ -184,8 +203,7 @@ class Publisher:
             is_held = bool(self._held)
             leavers = [self._held.pop(id)[0] for id in over]
             self._rebuild([slot for slot in self._slots if is_held or _is_due(slot, now)])
-        for endpoint in leavers:
-            endpoint.retire()
+        self._retire(leavers)
         self._schedule()
 
 

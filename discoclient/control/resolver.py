@@ -22,6 +22,7 @@ from ..registry.keys import Keys
 from ..registry.last_known import LastKnownFile, last_known_path
 from ..registry.protocol import Entry, Listing, Registry, Untrusted
 from .follower import Follower
+from .presence import PresenceKeeper
 from .publisher import Publisher
 from .saver import Saver
 from .shared import SharedThings
@@ -52,15 +53,24 @@ class Resolver:
         rng: Random,
         post: Callable[[Callable[[], None]], None] = lambda function: None,
         check: Callable[[], None] = lambda: None,
+        presence: PresenceKeeper | None = None,
     ) -> None:
-        """*post* calls a function on the background loop. *check* raises where nobody may wait."""
+        """*post* calls a function on the background loop. *check* raises where nobody may wait. *presence*: for a resolver that
+        requests are sent by, which has to be known to those who drain.
+        """
         self.service = service
+        self.presence = presence
         self.users = 0
         """How many clients hold it; for the hub."""
         self._clock = clock
         self._post = post
         self._check = check
-        self._publisher = Publisher(service, clock=clock, rng=rng, post=post)
+        self._publisher = Publisher(
+            service, clock=clock, rng=rng, post=post, on_idle=self._on_idle if presence is not None else None
+        )
+        self._applied = 0  # what is published: the follower's revision may be ahead of it for a moment
+        self._owes_word = True  # once, so that it is seen what we know
+        self._has_joined = False
         self._keys = keys
         self._prefix = keys.service(service)
         self._hostnames = hostnames
@@ -79,6 +89,7 @@ class Resolver:
             on_phase=self._on_phase,
             on_refused=lambda error: self.wake(),
             recall=self._recall,
+            prepare=self._join if presence is not None else None,
         )
 
     # ---- reading
@@ -217,6 +228,22 @@ class Resolver:
         """Close what was shared: for callers that still call, it is opened anew."""
         self._shared.close()
 
+    async def _join(self) -> None:
+        """Before the first list, so that no one drains without knowing of us once we know of it."""
+        if self.presence is not None and not self._has_joined:
+            self._has_joined = True
+            await self.presence.join(self.service)
+
+    def _acknowledge(self) -> None:
+        """Tell those who drain that they get nothing new from here, and what they still have."""
+        if self.presence is not None and self._owes_word:
+            busy = self._publisher.busy()
+            self.presence.tell(self.service, self._applied, busy)
+            self._owes_word = bool(busy)
+
+    def _on_idle(self) -> None:
+        self._post(self._acknowledge)
+
     def _decode(self, entry: Entry) -> Instance:
         if not entry.lease:
             raise BadRecord("it has no lease")
@@ -246,6 +273,13 @@ class Resolver:
         snapshot = Snapshot(self.service, follower.revision, by_id, follower.is_stale)
         drained = {key[start:] for key, last in follower.departed.items() if last.state is State.DRAINING}
         self._publisher.publish(snapshot, changed, drained)
+        self._applied = follower.revision
+        # A record that we can't read may drain, too.
+        self._owes_word |= any(
+            self._prefix + id in follower.skipped or (id in by_id and by_id[id].state is State.DRAINING)
+            for id in changed
+        )
+        self._acknowledge()
         if not snapshot.suspect:
             for saver in self._savers.values():
                 saver.save(snapshot)

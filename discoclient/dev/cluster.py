@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ..system.waiting import wait_until
 from .binary import EtcdBinary, find_etcd, find_etcdctl, inspect_etcd
 from .ctl import run_etcdctl
 from .failures import EtcdFailed, EtcdRefused, ForeignListener
@@ -19,7 +20,6 @@ from .layout import Layout, Tuning
 from .leader import find_leader
 from .member import EtcdMember
 from .tls import TLSFiles
-from .waiting import wait_until
 
 __all__ = ["EtcdCluster"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from ..system.waiting import wait_until
 from .failures import EtcdFailed
 from .member import EtcdMember
-from .waiting import wait_until
 
 __all__ = ["wait_healthy"]
 

@@ -7,8 +7,8 @@ import secrets
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ..system.ports import pick_ports
 from .binary import EtcdBinary
-from .ports import pick_ports
 from .tls import TLSFiles
 
 __all__ = ["Layout", "Tuning"]

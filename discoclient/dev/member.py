@@ -7,13 +7,13 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..system.listeners import Listener, find_owner, look_at
+from ..system.process import Process, end, pause, send, spawn
+from ..system.waiting import wait_until
 from .binary import clean_environment
 from .failures import EtcdFailed, ForeignListener
 from .gateway import Gateway, answers_http
-from .listeners import Listener, find_owner, look_at
-from .process import Process, end, pause, send, spawn
 from .tls import TLSFiles
-from .waiting import wait_until
 
 __all__ = ["EtcdMember", "MemberStatus"]
 

@@ -60,7 +60,14 @@ class RegistryDenied(RegistryError):
 
 
 class RevisionCompacted(RegistryError):
-    """The registry no longer has the history from the asked revision on: list again."""
+    """The registry no longer has the history from the asked revision on: list again.
+
+    ``oldest``: after which revision there is one; 0 if it did not say.
+    """
+
+    def __init__(self, text: str, *, oldest: int = 0) -> None:
+        super().__init__(text)
+        self.oldest = oldest
 
 
 class LeaseExpired(RegistryError):

@@ -21,11 +21,12 @@ DEFAULT_REGISTRY = "etcd://127.0.0.1:2379"
 
 _FORMS = "etcd://host:port[,host:port...][/prefix], etcds://..., memory://name, or static://service=host:port[,host:port...]"
 _OPTIONS = {
-    "etcd": ("hostnames",),
-    "etcds": ("ca", "cert", "key", "server_name", "hostnames"),
-    "memory": ("hostnames",),
+    "etcd": ("hostnames", "presence"),
+    "etcds": ("ca", "cert", "key", "server_name", "hostnames", "presence"),
+    "memory": ("hostnames", "presence"),
     "static": (),
 }
+_SWITCHES = ("hostnames", "presence")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _NAME = re.compile(r"[A-Za-z0-9._-]*")
 
@@ -45,6 +46,8 @@ class RegistryAddress:
     key: str | None = None
     server_name: str | None = None
     hostnames: bool = False
+    presence: bool = True
+    """Whether callers say in the registry that they are there; see `registry.presence`."""
     static: tuple[Instance, ...] = ()
 
     @property
@@ -133,11 +136,11 @@ def _parse_options(scheme: str, query: str) -> dict[str, Any]:
             raise ConfigError(
                 f"unknown option {name!r} for {scheme}://; the options are {', '.join(_OPTIONS[scheme])}"
             )
-        if name == "hostnames" and value not in ("0", "1"):
-            raise ConfigError("hostnames= must be 0 or 1")
+        if name in _SWITCHES and value not in ("0", "1"):
+            raise ConfigError(f"{name}= must be 0 or 1")
         if not value:
             raise ConfigError(f"option {name}= is empty")
-        options[name] = value == "1" if name == "hostnames" else value
+        options[name] = value == "1" if name in _SWITCHES else value
     return options
 
 

@@ -13,10 +13,21 @@ from typing import Any
 from ..model.errors import ConfigError, DiscoError
 from ..model.instance import ID_PATTERN, SCHEMA_VERSION, SERVICE_PATTERN, Instance, State
 
-__all__ = ["MAX_VALUE_BYTES", "BadRecord", "check_host", "decode", "encode", "to_record"]
+__all__ = [
+    "MAX_VALUE_BYTES",
+    "MAX_WEIGHT",
+    "BadRecord",
+    "check_host",
+    "decode",
+    "encode",
+    "read_object",
+    "to_record",
+]
 
 MAX_VALUE_BYTES = 4096
 """A value is at most this long (etcd's own limit for a request is 1.5 MiB)."""
+
+MAX_WEIGHT = 10_000
 
 MAX_DEPTH = 32
 """Lists and objects within each other: what is deeper can't be compared, printed or written again for sure."""
@@ -65,8 +76,8 @@ def check_host(host: str, *, hostnames: bool) -> str:
     return str(address)
 
 
-def decode(value: bytes, *, service: str, id: str, hostnames: bool = False) -> Instance:
-    """The instance in *value*, which stands at the key of *service* and *id*. Raises `BadRecord`."""
+def read_object(value: bytes) -> dict[str, Any]:
+    """The JSON object in *value*, of our schema's version. Raises `BadRecord`."""
     if len(value) > MAX_VALUE_BYTES:
         raise BadRecord(f"longer than {MAX_VALUE_BYTES} bytes")
     try:
@@ -81,6 +92,12 @@ def decode(value: bytes, *, service: str, id: str, hostnames: bool = False) -> I
         raise BadRecord("not a JSON object")
     if record.get("v") != SCHEMA_VERSION or isinstance(record["v"], bool):
         raise BadRecord(f"schema version is not {SCHEMA_VERSION}")
+    return record
+
+
+def decode(value: bytes, *, service: str, id: str, hostnames: bool = False) -> Instance:
+    """The instance in *value*, which stands at the key of *service* and *id*. Raises `BadRecord`."""
+    record = read_object(value)
     if not SERVICE_PATTERN.fullmatch(service) or not ID_PATTERN.fullmatch(id):
         raise BadRecord("key is not <service>/<instance id>")
     if record.get("service") != service or record.get("id") != id:
@@ -93,7 +110,7 @@ def decode(value: bytes, *, service: str, id: str, hostnames: bool = False) -> I
         raise BadRecord("port is out of range")
     state = _required(record, "state", str)
     weight = _optional(record, "weight", (int, float), 100)
-    if not 0 <= weight <= 10_000:
+    if not 0 <= weight <= MAX_WEIGHT:
         raise BadRecord("weight is out of range")
     keepalive = _optional(record, "http_keepalive", (int, float), None)
     if keepalive is not None and keepalive < 0:

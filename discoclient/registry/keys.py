@@ -1,4 +1,4 @@
-"""The layout of the keys: ``<prefix>/services/<service>/<instance id>`` and its two siblings."""
+"""The layout of the keys: ``<prefix>/services/<service>/<instance id>``, and ``control`` and ``clients`` beside."""
 
 from __future__ import annotations
 
@@ -24,6 +24,12 @@ class Keys:
 
     def instance(self, service: str, instance: str) -> str:
         return f"{self.prefix}/services/{service}/{instance}"
+
+    def clients(self, service: str) -> str:
+        return f"{self.prefix}/clients/{service}/"
+
+    def client(self, service: str, client: str) -> str:
+        return f"{self.prefix}/clients/{service}/{client}"
 
     def control(self, service: str, instance: str) -> str:
         return f"{self.prefix}/control/{service}/{instance}"

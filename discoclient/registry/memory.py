@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 from ..model.errors import RegistryUnavailable
 from .memory_store import MemoryStore
-from .protocol import Batch, Listing, MemberStatus, Probe, Put
+from .protocol import Batch, Entry, Listing, MemberStatus, Probe, Put
 from .protocol import Lease as LeaseProtocol
 
 __all__ = ["MemoryRegistry"]
@@ -70,11 +70,22 @@ class MemoryRegistry:
         self._arm()
         return _MemoryLease(self, id, granted)
 
-    async def put(self, key: str, value: bytes, *, lease: LeaseProtocol, expected: int) -> Put:
+    async def put(self, key: str, value: bytes, *, lease: LeaseProtocol, expected: int | None) -> Put:
         self._check()
         put = self._store.put(key, value, lease=lease.id, expected=expected)
         await self._announce()
         return put
+
+    async def attach(self, entry: Entry, key: str, value: bytes, *, expected: int) -> Put:
+        self._check()
+        put = self._store.attach(entry, key, value, expected=expected)
+        await self._announce()
+        return put
+
+    async def delete(self, key: str) -> None:
+        self._check()
+        self._store.delete(key)
+        await self._announce()
 
     async def status(self) -> tuple[MemberStatus, ...]:
         return ()

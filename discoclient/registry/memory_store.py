@@ -62,7 +62,9 @@ class MemoryStore:
     def batches(self, range: str, after: int) -> Iterable[Batch]:
         """What changed in *range* after *after*, a revision at a time. Raises `RevisionCompacted`."""
         if after < self._compacted:
-            raise RevisionCompacted(f"the history up to revision {self._compacted} is gone; list again")
+            raise RevisionCompacted(
+                f"the history up to revision {self._compacted} is gone; list again", oldest=self._compacted
+            )
         start = bisect_right(self._history, after, key=itemgetter(0))
         for revision, changes in self._history[start:]:
             mine = tuple(change for change in changes if in_range(change.key, range))
@@ -85,6 +87,12 @@ class MemoryStore:
             self._leases[lease].keys.add(key)
         self._history.append((self.revision, (entry,)))
         return Put(True, self.revision)
+
+    def attach(self, entry: Entry, key: str, value: bytes, *, expected: int) -> Put:
+        """Put *key* under the lease of *entry*, if that stands as it is, and the ``mod_revision`` of *key* is *expected*."""
+        if self._entries.get(entry.key) != entry:
+            return Put(False, self.revision, self._entries.get(key))
+        return self.put(key, value, lease=entry.lease, expected=expected)
 
     def delete(self, *keys: str) -> None:
         """Delete the keys that exist, all in one revision."""

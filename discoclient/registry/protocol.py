@@ -150,8 +150,18 @@ class Registry(Protocol):
     async def grant(self, ttl: float) -> Lease:
         """A new lease of *ttl* seconds (whole ones, rounded up)."""
 
-    async def put(self, key: str, value: bytes, *, lease: Lease, expected: int) -> Put:
-        """Put in one transaction, if the key's ``mod_revision`` is *expected* (0: the key does not exist)."""
+    async def put(self, key: str, value: bytes, *, lease: Lease, expected: int | None) -> Put:
+        """Put in one transaction, if the key's ``mod_revision`` is *expected* (0: the key does not exist; ``None``: whatever
+        it is, for a key that is ours alone).
+        """
+
+    async def attach(self, entry: Entry, key: str, value: bytes, *, expected: int) -> Put:
+        """Put *key* under the lease of *entry*, so that it dies with it: in one transaction, if *entry* still stands as it is
+        and the ``mod_revision`` of *key* is *expected*. If it is not done, ``present`` is what stands at *key* now.
+        """
+
+    async def delete(self, key: str) -> None:
+        """Delete a key that is ours alone. One that is not there is no error."""
 
     async def status(self) -> tuple[MemberStatus, ...]:
         """Every member's word on itself; empty for a registry without members. Does not raise for a member that is down."""

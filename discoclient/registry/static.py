@@ -52,7 +52,13 @@ class StaticRegistry:
     async def grant(self, ttl: float) -> Lease:
         raise RegistryError(FIXED)
 
-    async def put(self, key: str, value: bytes, *, lease: Lease, expected: int) -> Put:
+    async def put(self, key: str, value: bytes, *, lease: Lease, expected: int | None) -> Put:
+        raise RegistryError(FIXED)
+
+    async def attach(self, entry: Entry, key: str, value: bytes, *, expected: int) -> Put:
+        raise RegistryError(FIXED)
+
+    async def delete(self, key: str) -> None:
         raise RegistryError(FIXED)
 
     async def status(self) -> tuple[MemberStatus, ...]:

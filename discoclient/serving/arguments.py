@@ -63,6 +63,10 @@ _VALID: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value is None or (isinstance(value, str) and ID_PATTERN.fullmatch(value) is not None),
         "8 to 64 of a-z, 0-9 and '-', or None for a new one",
     ),
+    "on_retire": (
+        lambda value: value is None or callable(value),
+        "a function of the reason, or of nothing, or None",
+    ),
     "on_state": (lambda value: value is None or callable(value), "a function of the new state, or None"),
 }
 """By argument: whether a value is of the right kind, and in words what is valid. What a record may hold, the codec says."""
@@ -88,8 +92,10 @@ class Arguments:
     instance_id: str | None
     registry: str | None
     quiet: float
+    drain_timeout: float
     timeout: float
     on_state: Callable[[str], None] | None
+    on_retire: Callable[..., object] | None
 
     def __post_init__(self) -> None:
         check_service(self.service)
@@ -105,6 +111,7 @@ class Arguments:
         if check_seconds("ttl", self.ttl) < LEAST_TTL:
             raise ConfigError(f"ttl must be {LEAST_TTL:g} seconds or more; got {self.ttl:g}")
         check_seconds("quiet", self.quiet, zero=True)
+        check_seconds("drain_timeout", self.drain_timeout, zero=True)
         check_seconds("timeout", self.timeout)
 
     def instance(self, address: RegistryAddress, own_address: Callable[[RegistryAddress], str]) -> Instance:

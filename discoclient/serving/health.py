@@ -26,6 +26,11 @@ class Health:
         self.problem = "it was not probed yet"
         """What the newest bad probe found. It stays when a good one follows."""
 
+    @property
+    def is_doubted(self) -> bool:
+        """Whether it counts as well, and the newest probe says otherwise."""
+        return self.is_well and self._against > 0
+
     def record(self, problem: str | None) -> bool:
         """Take in one probe, with what it found wrong (``None``: nothing). Whether the verdict changed with it."""
         if problem is not None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from ..model.errors import ConfigError
-from ..model.instance import ID_PATTERN, SERVICE_PATTERN, check_service
+from ..model.instance import ID_PATTERN, SERVICE_PATTERN, State, check_service
+from .load import Load
 
 __all__ = [
     "EXPECT_HEADER",
@@ -78,6 +79,8 @@ class Verdict:
 
     instance: str | None = None
     refusal: str | None = None
+    is_leaving: bool = False
+    """Whether it drains, and connections should not be kept any longer."""
 
 
 UNKNOWN = Verdict()
@@ -94,11 +97,13 @@ def judge(identities: Iterable[Named | None], expected: str | None) -> Verdict:
     if not known:
         return UNKNOWN
     service, _, id = (expected or "").strip(" \t").partition("/")
+    # As a whole: a connection is to a process, not to one of its names.
+    is_leaving = all(getattr(each, "state", None) is State.DRAINING for each in known)
     if not SERVICE_PATTERN.fullmatch(service) or not ID_PATTERN.fullmatch(id):
-        return Verdict(known[0].id)
+        return Verdict(known[0].id, is_leaving=is_leaving)
     for each in known:
         if each.id == id and each.service == service:
-            return Verdict(id)
+            return Verdict(id, is_leaving=is_leaving)
     if len(known) < len(who):
         return UNKNOWN
     names = ", ".join(f"{each.service}/{each.id}" for each in known)
@@ -127,6 +132,8 @@ class Identities:
         instance: str | None = None,
         environ: Mapping[str, str],
     ) -> None:
+        self.load = Load()
+        """The requests that are in flight here: a middleware counts them, and a registration asks."""
         self._source: Source | None = registration
         self._fixed: Sequence[Named] = ()
         if registration is not None:
@@ -142,20 +149,25 @@ class Identities:
 
     def judge(self, expected: str | None) -> Verdict:
         """`judge`, with who this process is now. Raises what a function given as ``registration`` raises."""
-        return judge(self._fixed if self._source is None else _ask(self._source), expected)
+        return judge(self._fixed if self._source is None else _ask(self._source, self.load), expected)
 
 
-def _ask(source: object) -> Iterator[Named | None]:
-    """The names behind *source*; ``None`` for each that is not known yet. Raises `ConfigError` for what can have none."""
+def _ask(source: object, load: Load) -> Iterator[Named | None]:
+    """The names behind *source*; ``None`` for each that is not known yet. Raises `ConfigError` for what can have none.
+
+    A registration of ours is told of *load* on the way, as it may have been made after the middleware.
+    """
     if source is None:
         yield None
     elif (found := _instance_of(source)) is not _NOTHING:
+        if found is not None and (attach := getattr(source, "attach", None)) is not None:
+            attach(load)
         yield found  # type: ignore[misc]  # it is what `Registered` says
     elif isinstance(source, Sequence) and not isinstance(source, str | bytes):
         for each in source:
-            yield from _ask(each)
+            yield from _ask(each, load)
     elif callable(source):
-        yield from _ask(source())
+        yield from _ask(source(), load)
     else:
         raise _no_source(source)
 

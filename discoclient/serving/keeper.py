@@ -81,6 +81,11 @@ class Keeper:
         return self.is_registered and self._written == self._value
 
     @property
+    def revision(self) -> int:
+        """At which the registry took the value that it has, as far as is known."""
+        return self._expected
+
+    @property
     def wake_at(self) -> float | None:
         due = list(self._timers.values())
         if self.lease is not None and not self.is_leaving:

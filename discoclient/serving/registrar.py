@@ -12,10 +12,14 @@ from ..control.follower import Follower
 from ..model.errors import RegistryError, RegistryUnavailable
 from ..model.instance import Instance
 from ..model.instance import State as InstanceState
+from ..registry.asked import Asked, decode_asked
 from ..registry.codec import encode
 from ..registry.happenings import WatchSettings
 from ..registry.keys import Keys
 from ..registry.protocol import Entry, Registry
+from .drain import Drain, Drained
+from .farewell import Farewell
+from .generation import GENERATION
 from .happenings import Ask, Event, Failed, Granted, PutAnswer, Renewed, Revoked, Seen, State, Step
 from .keeper import Keeper
 
@@ -47,7 +51,12 @@ class Registrar:
         clock: Callable[[], float],
         rng: Random,
         on_state: Callable[[State], None],
+        on_asked: Callable[[Asked], None] = lambda asked: None,
+        in_flight: Callable[[], int] = lambda: 0,
     ) -> None:
+        """*on_asked* is called with what somebody asks of the instance, each time that it changes; a new weight is taken on
+        before. *in_flight* counts the requests that are being served.
+        """
         self.instance = instance
         self.state = State.STARTING
         self._registry = registry
@@ -61,18 +70,35 @@ class Registrar:
         self._tasks: dict[Step, asyncio.Task[None]] = {}
         self._settled = asyncio.Condition()
         self._running: asyncio.Task[None] | None = None
-        self._draining: asyncio.Task[bool] | None = None
+        self._farewell: Farewell | None = None
+        self._draining: asyncio.Task[Drained] | None = None
         self._leaving: asyncio.Task[bool] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._is_hurried = False
+        self._on_asked = on_asked
+        self._in_flight = in_flight
+        self._asked = Asked()
+        self._generation = 0
+        self._keys = keys
+        self._settings = settings
+        self._rng = rng
         self._follower = Follower[Entry](
             registry, self._key, lambda entry: entry, self._seen, settings=settings, clock=clock, rng=rng
+        )
+        self._listener = Follower[Asked](
+            registry,
+            keys.control(instance.service, instance.id),
+            lambda entry: decode_asked(entry.value),
+            self._heard,
+            settings=settings,
+            clock=clock,
+            rng=rng,
         )
 
     async def run(self) -> None:
         """Until cancelled. Needs no help, whatever the registry does."""
         keeper = self._keeper
-        watching = asyncio.create_task(self._follower.run())
+        watching = [asyncio.create_task(each.run()) for each in (self._follower, self._listener)]
         try:
             self._start(keeper.start(self._clock()))
             while True:
@@ -83,9 +109,9 @@ class Registrar:
                 self._start(asks)
                 await self._settle()
         finally:
-            for task in [watching, *self._tasks.values()]:
+            for task in [*watching, *self._tasks.values()]:
                 task.cancel()
-            await asyncio.gather(watching, *self._tasks.values(), return_exceptions=True)
+            await asyncio.gather(*watching, *self._tasks.values(), return_exceptions=True)
 
     async def begin(self, timeout: float) -> None:
         """Register, and stay registered from then on.
@@ -118,18 +144,21 @@ class Registrar:
         )
         return keeper.is_settled
 
-    async def drain(self, quiet: float) -> bool:
-        """Say that it is leaving, and wait *quiet* seconds from when the registry has it; whether it has it.
+    async def drain(self, quiet: float, timeout: float) -> Drained:
+        """Say that it is leaving, and wait until all callers have left and nothing is in flight (see `serving.drain`).
 
-        Goes on if whoever waits for it is cancelled. Whoever else asks for it waits for the first one's.
+        *quiet*: seconds from when the registry has it, at least; *timeout*: seconds, at most. Goes on if whoever waits for it
+        is cancelled. Whoever else asks for it waits for the first one's.
         """
         if self._draining is None:
-            self._draining = asyncio.create_task(self._drain(quiet))
+            self._draining = asyncio.create_task(self._drain(quiet, timeout))
         return await asyncio.shield(self._draining)
 
     async def hurry(self) -> None:
         """End the wait of a drain now, whoever waits for it."""
         self._is_hurried = True
+        if self._farewell is not None:
+            self._farewell.hurry()
         await self._settle()
 
     async def leave(self, timeout: float | None = None) -> bool:
@@ -141,10 +170,10 @@ class Registrar:
             self._leaving = asyncio.create_task(self._leave(LEAVE_TIMEOUT if timeout is None else timeout))
         return await asyncio.shield(self._leaving)
 
-    async def close(self, quiet: float) -> None:
+    async def close(self, quiet: float, timeout: float) -> None:
         """Drain, unless that was done, and leave. Goes on if whoever waits is cancelled; others wait for the first one's."""
         if self._closing is None:
-            self._closing = asyncio.create_task(self._close(quiet))
+            self._closing = asyncio.create_task(self._close(quiet, timeout))
         await asyncio.shield(self._closing)
 
     async def _registered(self, timeout: float) -> None:
@@ -160,17 +189,38 @@ class Registrar:
             reason = keeper.last_error or RegistryUnavailable("no answer")
             raise RegistryUnavailable(f"could not register within {timeout:g} s: {reason}") from reason
 
-    async def _drain(self, quiet: float) -> bool:
-        keeper = self._keeper
-        is_told = await self.announce(InstanceState.DRAINING, GOODBYE_TIMEOUT)
+    async def _drain(self, quiet: float, timeout: float) -> Drained:
+        keeper, began = self._keeper, self._clock()
+        is_told = await self.announce(InstanceState.DRAINING, min(timeout, GOODBYE_TIMEOUT))
         if not (is_told or keeper.is_leaving):
             self._warn("the registry could not be told of the drain")
-        await self._until(lambda: self._is_hurried or keeper.is_leaving, quiet)
-        return is_told
+        drain = Drain(self.instance.id, quiet=quiet, timeout=timeout, now=began)
+        self._farewell = Farewell(
+            drain,
+            self._registry,
+            self._keys.clients(self.instance.service),
+            in_flight=self._in_flight,
+            settings=self._settings,
+            clock=self._clock,
+            rng=self._rng,
+        )
+        if self._is_hurried or keeper.is_leaving:
+            self._farewell.hurry()
+        drained = await self._farewell.wait(keeper.revision if is_told else 0)
+        if not is_told:
+            return drained
+        level = logging.INFO if drained.is_clean else logging.WARNING
+        text = (
+            f"drained in {drained.seconds:.2f} s" if drained.is_clean else f"not drained: {drained.problem}"
+        )
+        logger.log(level, "%s: %s", self._key, text)
+        return drained
 
     async def _leave(self, timeout: float) -> bool:
         keeper = self._keeper
         self._start(keeper.leave(self._clock()))
+        if self._farewell is not None:
+            self._farewell.hurry()
         await self._settle()
         is_gone = await self._until(lambda: keeper.is_gone, timeout)
         await self._settle(State.GONE)
@@ -178,8 +228,9 @@ class Registrar:
             self._running.cancel()
         return is_gone
 
-    async def _close(self, quiet: float) -> None:
-        is_told = await self.drain(quiet)
+    async def _close(self, quiet: float, timeout: float) -> None:
+        await self.drain(quiet, timeout)
+        is_told = self._keeper.is_settled
         is_gone = await self.leave(GOODBYE_TIMEOUT if is_told else LEAVE_TIMEOUT)
         if not is_gone:
             self._warn(f"the lease could not be given back, and runs out within {self._ttl:g} s")
@@ -197,6 +248,23 @@ class Registrar:
         except TimeoutError:
             return False
         return True
+
+    def _remember_generation(self) -> None:
+        """Put back, it is as old as it was: who deploys asks the older ones to retire (see `serving.generation`)."""
+        extra = {**self.instance.extra, GENERATION: self._generation}
+        self.instance = replace(self.instance, extra=extra)
+        self._start(self._keeper.want(encode(self.instance, hostnames=self._hostnames), self._clock()))
+
+    def _heard(self, follower: Follower[Asked], touched: object) -> None:
+        asked = next(iter(follower.records.values()), Asked())
+        if asked == self._asked or self._keeper.is_leaving:
+            return
+        self._asked = asked
+        if asked.weight is not None and asked.weight != self.instance.weight:
+            logger.info("%s: the weight is %g now, as it was asked", self._key, asked.weight)
+            self.instance = replace(self.instance, weight=asked.weight)
+            self._start(self._keeper.want(encode(self.instance, hostnames=self._hostnames), self._clock()))
+        self._on_asked(asked)
 
     def _seen(self, follower: Follower[Entry], touched: object) -> None:
         self._events.put_nowait(Seen(follower.records.get(self._key), follower.revision))
@@ -245,10 +313,13 @@ class Registrar:
             if self._keeper.is_registered:
                 draining = self.instance.state is InstanceState.DRAINING
                 state = State.DRAINING if draining else State.REGISTERED
+                self._generation = self._generation or self._keeper.revision
             elif state is not State.STARTING and not self._keeper.is_leaving:
                 state = State.LOST
         if state is not self.state and self.state is not State.GONE:
             was, self.state = self.state, state
+            if state is State.LOST:
+                self._remember_generation()
             level = logging.WARNING if state is State.LOST else logging.INFO
             logger.log(level, "%s: %s -> %s", self._key, was, state)
             try:

@@ -1,28 +1,34 @@
-"""Registering a service, for people: `register` and its async twin `aregister`."""
+"""Registering a service, for people: `register`. Its async twin is in `serving.async_registration`."""
 
 from __future__ import annotations
 
 import inspect
+import logging
 import socket
 import threading
-from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from functools import partial
 from time import monotonic
 from types import TracebackType
-from typing import Any, Self
-
-import anyio.to_thread
+from typing import Any, Self, cast
 
 from ..control.hub import Hub, find_address, hub, is_current
 from ..model.errors import ConfigError
 from ..model.instance import Instance
 from ..model.instance import State as InstanceState
 from ..registry.address import RegistryAddress
+from ..registry.asked import Asked, Retirement
 from .arguments import LEAST_TTL, Arguments
+from .drain import Drained
+from .load import Load
 from .registrar import Registrar
 
-__all__ = ["LEAST_TTL", "AsyncRegistration", "Registration", "aregister", "own_address", "register"]
+__all__ = ["LEAST_TTL", "Registration", "own_address", "prepare", "register"]
+
+
+logger = logging.getLogger("discoclient.serving")
 
 
 class Registration:
@@ -32,11 +38,15 @@ class Registration:
     in a forked child: the registration is its parent's.
     """
 
-    def __init__(self, registrar: Registrar, hub: Hub, *, quiet: float, timeout: float) -> None:
-        self._registrar = registrar
+    def __init__(self, make: Callable[[Registration], Registrar], hub: Hub, arguments: Arguments) -> None:
         self._hub = hub
-        self._quiet = quiet
-        self._timeout = timeout
+        self._quiet = arguments.quiet
+        self._drain_timeout = arguments.drain_timeout
+        self._timeout = arguments.timeout
+        self._on_retire = arguments.on_retire
+        self._loads: list[Load] = []
+        self._retirement: Retirement | None = None
+        self._registrar = make(self)
         self._forget: Callable[[], None] = lambda: None
 
     def __repr__(self) -> str:
@@ -52,24 +62,53 @@ class Registration:
         """``registered``, ``lost`` (it is being put back, for as long as it takes), ``draining`` or ``gone``."""
         return str(self._registrar.state)
 
+    @property
+    def in_flight(self) -> int:
+        """The requests that are being served, as the middlewares of this process which know of this registration count them."""
+        return sum(load.in_flight for load in self._loads)
+
+    @property
+    def retirement(self) -> Retirement | None:
+        """Why it was asked to retire through the registry, and by whom; ``None`` if it wasn't."""
+        return self._retirement
+
+    def attach(self, load: Load) -> None:
+        """For a middleware: a drain waits until *load* has nothing in flight."""
+        if load not in self._loads:
+            self._loads.append(load)
+
     def set_ready(self, is_ready: bool) -> None:
         """Say whether the service is well. While it is not, callers come only if nothing else is left."""
         if self._is_mine():
             self._wait(self._registrar.announce, InstanceState.READY if is_ready else InstanceState.UNREADY)
 
-    def drain(self) -> None:
-        """Ask callers to leave, and go on serving for ``quiet`` seconds while they do. Cannot be taken back.
+    def drain(self) -> Drained:
+        """Ask callers to leave, and wait until they have; go on serving meanwhile. Cannot be taken back.
 
-        The seconds count from when the registry has it, which is waited for up to 8 seconds. An exception that a signal's
-        handler raises meanwhile (Ctrl-C) ends the wait; to be cancelled on a loop does not, and `close` waits for the rest.
+        It is over when every caller has said in the registry that it sends nothing more and waits for nothing, when the
+        middleware counts nothing in flight, and when ``quiet`` seconds have passed since the registry knew of it (which is
+        waited for up to 8 seconds); and after ``drain_timeout`` seconds in any case. How it went, it returns. An exception
+        that a signal's handler raises meanwhile (Ctrl-C) ends the wait; to be cancelled on a loop does not, and `close`
+        waits for the rest.
         """
+        if not self._is_mine():
+            return Drained(is_clean=False, seconds=0.0, problem="it is not this process's registration")
+        _check_thread(self._hub)
+        try:
+            return cast("Drained", self._wait(self._registrar.drain, self._quiet, self._drain_timeout))
+        except BaseException:
+            self._post(self._registrar.hurry)
+            raise
+
+    def hurry(self) -> None:
+        """End a drain that goes on, whoever waits for it, also one that begins later. Waits for nothing."""
         if self._is_mine():
-            _check_thread(self._hub)
-            try:
-                self._wait(self._registrar.drain, self._quiet)
-            except BaseException:
-                self._post(self._registrar.hurry)
-                raise
+            self._post(self._registrar.hurry)
+
+    def leave(self) -> None:
+        """Leave the registry at once, without a drain: for a service that is gone already."""
+        if self._is_mine():
+            self._wait(self._leave)
 
     def close(self) -> None:
         """Drain if that was not done, then leave the registry. Closing twice is closing once, also at the same time."""
@@ -104,10 +143,10 @@ class Registration:
     def _is_mine(self) -> bool:
         return is_current(self._hub) and self._hub.background.is_running
 
-    def _wait(self, function: Callable[..., Coroutine[Any, Any, object]], *arguments: Any) -> None:
+    def _wait(self, function: Callable[..., Coroutine[Any, Any, object]], *arguments: Any) -> object:
         _check_thread(self._hub)
         with _silence_at_exit():
-            self._submit(function, *arguments).result()
+            return self._submit(function, *arguments).result()
 
     def _post(self, function: Callable[[], Coroutine[Any, Any, object]]) -> None:
         with suppress(RuntimeError):  # the interpreter is shutting down
@@ -139,81 +178,25 @@ class Registration:
         self._forget()
 
     async def _close(self) -> None:
-        await self._registrar.close(self._quiet)
+        await self._registrar.close(self._quiet, self._drain_timeout)
         self._forget()
 
+    def _asked(self, asked: Asked) -> None:
+        if asked.retire is not None and self._retirement is None:
+            self._retirement = asked.retire
+            logger.info("%s: asked to retire: %s", self.instance.id, asked.retire)
+            _ = self._hub.background.spawn(self._retire(asked.retire))
 
-class AsyncRegistration:
-    """The async twin of `Registration`: ``async with aregister(...) as registration``, or ``await aregister(...)``.
-
-    Cancelled while it begins, it leaves nothing behind.
-    """
-
-    def __init__(self, prepare: Callable[[], Registration]) -> None:
-        self._prepare = prepare
-        self._registration: Registration | None = None
-
-    def __repr__(self) -> str:
-        return (
-            f"<Async{repr(self._registration)[1:]}"
-            if self._registration
-            else "<AsyncRegistration, not begun>"
+    async def _retire(self, retirement: Retirement) -> None:
+        await self._registrar.drain(self._quiet, self._drain_timeout)
+        if self._on_retire is None:
+            await self._close()
+            return
+        function = (
+            partial(self._on_retire, retirement.reason) if _takes_one(self._on_retire) else self._on_retire
         )
-
-    @property
-    def instance(self) -> Instance:
-        """As `Registration.instance`. Raises `RuntimeError` before it has begun."""
-        return self._begun().instance
-
-    @property
-    def state(self) -> str:
-        """As `Registration.state`."""
-        return self._begun().state
-
-    async def set_ready(self, is_ready: bool) -> None:
-        """As `Registration.set_ready`."""
-        await anyio.to_thread.run_sync(self._begun().set_ready, is_ready, abandon_on_cancel=True)
-
-    async def drain(self) -> None:
-        """As `Registration.drain`."""
-        await anyio.to_thread.run_sync(self._begun().drain, abandon_on_cancel=True)
-
-    async def aclose(self) -> None:
-        """As `Registration.close`. Does nothing before it has begun."""
-        if self._registration is not None:
-            # Before anything is awaited: a cancellation of asyncio's own reaches into anyio's shield.
-            self._registration._begin_closing()
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self._registration.close)
-
-    close = aclose
-
-    def __await__(self) -> Generator[Any, Any, AsyncRegistration]:
-        return self.__aenter__().__await__()
-
-    async def __aenter__(self) -> Self:
-        if self._registration is None:
-            # Threads that nobody waits for any more end by themselves: the first has begun nothing, the second is told to.
-            registration = await anyio.to_thread.run_sync(self._prepare, abandon_on_cancel=True)
-            try:
-                await anyio.to_thread.run_sync(registration._begin, abandon_on_cancel=True)
-            except BaseException:
-                registration._abandon()
-                raise
-            self._registration = registration
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def _begun(self) -> Registration:
-        if self._registration is None:
-            raise RuntimeError(
-                "not registered yet: use 'async with aregister(...)' or 'await aregister(...)'"
-            )
-        return self._registration
+        # A thread of its own: what it does may wait for this loop.
+        threading.Thread(target=_call, args=(function,), name="discoclient-retire", daemon=True).start()
 
 
 def register(
@@ -234,8 +217,10 @@ def register(
     instance_id: str | None = None,
     registry: str | None = None,
     quiet: float = 1.0,
+    drain_timeout: float = 20.0,
     timeout: float = 10.0,
     on_state: Callable[[str], None] | None = None,
+    on_retire: Callable[..., object] | None = None,
 ) -> Registration:
     """Register a service that is ready at *port*, and keep it registered, from a thread of its own.
 
@@ -258,29 +243,29 @@ def register(
         pid: shown to people. Default: this process's.
         instance_id: for tests. Default: a new one, as it should be for each boot.
         registry: its URL. Default: ``$DISCO_REGISTRY``, else ``etcd://127.0.0.1:2379``.
-        quiet: seconds to go on serving once the drain is in the registry. Default 1.
+        quiet: seconds to go on serving at least once the drain is in the registry, for callers that may not say there that
+            they are callers. Default 1.
+        drain_timeout: seconds that a drain may take at most: for callers that don't answer, and requests that don't end.
+            Default 20.
         timeout: seconds that the first registration may take. Default 10.
         on_state: called with the new state whenever it changes, on the background thread, which keeps everybody's leases
             and watches: keep it short, and leave what waits (a method of the registration, a request) to a thread of yours.
+        on_retire: called, with the reason if it takes an argument, when somebody asked the instance to retire through the
+            registry (``disco drain``, ``disco run --replace``), and all callers have left: now is the time to end, for
+            instance by ``lambda: os.kill(os.getpid(), signal.SIGTERM)``. On a thread of its own. Without it the registration
+            leaves the registry, and that is all.
 
     Raises:
         ConfigError: an argument is wrong, or the registry is ``static://...``, where nothing can be registered.
         RegistryError: the first registration failed. Nothing is left behind.
         RuntimeError: it was called on the background thread, by a callback.
     """
-    registration = _prepare(**locals())
+    registration = prepare(**locals())
     registration._begin()
     return registration
 
 
-def aregister(service: str, port: int, **options: Any) -> AsyncRegistration:
-    """`register` for asyncio and trio: ``async with aregister(...)``, or ``await aregister(...)``. The same arguments."""
-    given = inspect.signature(register).bind(service, port, **options)
-    given.apply_defaults()
-    return AsyncRegistration(lambda: _prepare(**given.arguments))
-
-
-def _prepare(**given: Any) -> Registration:
+def prepare(**given: Any) -> Registration:
     """What `register` returns, before it has begun. Raises `ConfigError`. May ask for this host's address, and wait for it."""
     arguments, shared = Arguments(**given), hub()
     _check_thread(shared)
@@ -288,18 +273,40 @@ def _prepare(**given: Any) -> Registration:
     instance = arguments.instance(address, own_address)
     with _silence_at_exit():
         registry = shared.registry(address)
-    registrar = Registrar(
-        instance,
-        registry=registry,
-        keys=address.keys,
-        hostnames=address.hostnames,
-        ttl=arguments.ttl,
-        settings=shared.settings,
-        clock=monotonic,
-        rng=shared.rng,
-        on_state=(lambda state: on_state(str(state))) if on_state else lambda state: None,
-    )
-    return Registration(registrar, shared, quiet=arguments.quiet, timeout=arguments.timeout)
+
+    def make(registration: Registration) -> Registrar:
+        return Registrar(
+            instance,
+            registry=registry,
+            keys=address.keys,
+            hostnames=address.hostnames,
+            ttl=arguments.ttl,
+            settings=shared.settings,
+            clock=monotonic,
+            rng=shared.rng,
+            on_state=(lambda state: on_state(str(state))) if on_state else lambda state: None,
+            on_asked=registration._asked,
+            in_flight=lambda: registration.in_flight,
+        )
+
+    return Registration(make, shared, arguments)
+
+
+def _takes_one(function: Callable[..., object]) -> bool:
+    try:
+        inspect.signature(function).bind("")
+    except TypeError:
+        return False
+    except ValueError:  # it has no signature, as some functions in C
+        return True
+    return True
+
+
+def _call(function: Callable[[], object]) -> None:
+    try:
+        function()
+    except Exception:
+        logger.exception("on_retire failed")
 
 
 def _check_thread(shared: Hub) -> None:

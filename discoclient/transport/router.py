@@ -260,7 +260,9 @@ class Router(Generic[W]):
 
     def _make(self, shared: Hub, service: str) -> Route[W]:
         settings = self._settings
-        resolver = shared.acquire(self._address, service, discovery_timeout=settings.discovery_timeout)
+        resolver = shared.acquire(
+            self._address, service, discovery_timeout=settings.discovery_timeout, is_caller=True
+        )
         # The name too: a connection whose certificate was checked for another one is not ours to use.
         key = (self._kind, settings.wire, settings.server_name)
         keys = (key, settings.policies)

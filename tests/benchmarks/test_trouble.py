@@ -14,7 +14,7 @@ from benchmarks.open_loop import Answer, Report, Sample, drive, poisson
 from benchmarks.trouble_figures import Run, requests_until_left_alone, times_fair_share
 from benchmarks.trouble_proxies import PROXIES, find, running
 from benchmarks.trouble_servers import Instance, capacity
-from discoclient.dev.ports import pick_ports
+from discoclient.system.ports import pick_ports
 
 KINDS = trouble.FLEET
 

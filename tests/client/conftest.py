@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from discoclient import RegistryHandle, connect
+from discoclient import RegistryHandle
+from discoclient.control.hub import find_address, hub
 from discoclient.testing import TestRegistry
 from tests.client.fleet import Fleet
 from tests.client.shells import SHELLS, Shell
@@ -43,7 +44,7 @@ def registry(disco_registry: TestRegistry) -> TestRegistry:
 @pytest.fixture
 def handle(registry: TestRegistry) -> Iterator[RegistryHandle]:
     """A look at the registry, and through it at what the process knows of its endpoints."""
-    with connect() as looking:
+    with RegistryHandle(find_address(None), hub(), 5.0, is_caller=True) as looking:
         yield looking
 
 

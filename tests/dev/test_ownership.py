@@ -12,7 +12,7 @@ import pytest
 from discoclient.dev import EtcdCluster, ForeignListener, find_etcd
 from discoclient.dev import layout as layout_module
 from discoclient.dev.gateway import Gateway
-from discoclient.dev.listeners import Listener, find_owner, look_at
+from discoclient.system.listeners import Listener, find_owner, look_at
 from tests.conftest import ELECTION, HEARTBEAT
 from tests.dev.kv import is_alive, revision
 from tests.support.eventually import eventually

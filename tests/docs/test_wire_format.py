@@ -21,10 +21,10 @@ from discoclient import DiscoClient, Instance, NoInstances, State, connect
 from discoclient.balancing.endpoint import Endpoint
 from discoclient.control.hub import fresh_hub
 from discoclient.dev import EtcdCluster, find_etcdctl
-from discoclient.dev.process import end, send, spawn
 from discoclient.model.instance import ID_PATTERN, SERVICE_PATTERN
 from discoclient.registry.codec import MAX_VALUE_BYTES, BadRecord, decode
 from discoclient.registry.keys import DEFAULT_PREFIX, Keys
+from discoclient.system.process import end, send, spawn
 from discoclient.transport.wire import Origin, WireOptions
 from tests.support.eventually import eventually
 

@@ -67,7 +67,7 @@ class Look:
         self._count_lists()
         if without is not None:
             without(self.registry)
-        self.handle = RegistryHandle(self.address, self.hub, discovery_timeout=10.0)
+        self.handle = RegistryHandle(self.address, self.hub, discovery_timeout=10.0, is_caller=True)
         self.resolver: Resolver = self.handle.resolver(service)
         self.snapshots: list[Snapshot] = []
         """In the order in which they were published."""

@@ -148,14 +148,25 @@ class Parts:
         self.closed += 1
 
 
-def test_the_body_is_the_application_s_own_object_and_is_closed_once() -> None:
-    parts = Parts()
+@pytest.mark.parametrize("body", [[b"one"], (b"one", b"two"), FileWrapper(io.BytesIO(b"a file"))])
+def test_a_body_that_is_complete_is_the_application_s_own_object(body: Any) -> None:
+    """A server may look at its length, or send its file in a better way."""
     call = Call()
-    assert protected_as_is(parts)(call.environ, call._start_response) is parts
-    assert Call().to(protected(App(body=parts)))[2] == b"one,two"
-    assert parts.closed == 1
-    file = FileWrapper(io.BytesIO(b"a file"))
-    assert protected_as_is(file)(call.environ, call._start_response) is file
+    call.environ["wsgi.file_wrapper"] = FileWrapper
+    assert protected_as_is(body)(call.environ, call._start_response) is body
+
+
+def test_a_body_that_is_being_made_is_closed_once_and_ends_its_request() -> None:
+    parts = Parts()
+    app = protected(App(body=parts))
+    call = Call()
+    returned: Any = app(call.environ, call._start_response)
+    assert app.in_flight == 1
+    assert b"".join(returned) == b"one,two"
+    assert (parts.closed, app.in_flight) == (0, 1)
+    returned.close()
+    returned.close()
+    assert (parts.closed, app.in_flight) == (1, 0)
 
 
 def protected_as_is(body: Any) -> DiscoMiddleware:

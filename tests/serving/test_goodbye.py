@@ -14,6 +14,7 @@ import trio
 
 from discoclient import (
     AsyncRegistration,
+    Drained,
     Instance,
     Registration,
     RegistryUnavailable,
@@ -106,9 +107,9 @@ def test_the_quiet_is_what_was_asked_for_however_it_ends(
     kept: list[float] = []
     drain = registrar.Registrar._drain
 
-    async def at_once(self: registrar.Registrar, seconds: float) -> bool:
+    async def at_once(self: registrar.Registrar, seconds: float, timeout: float) -> Drained:
         kept.append(seconds)
-        return await drain(self, 0.0)
+        return await drain(self, 0.0, timeout)
 
     monkeypatch.setattr(registrar.Registrar, "_drain", at_once)
     registered = register("web", 8000, quiet=quiet)
@@ -177,19 +178,11 @@ def test_a_lease_is_given_back_even_if_the_drain_could_not_be_told(
 def test_the_quiet_begins_when_the_registry_has_the_drain(registry: TestRegistry) -> None:
     with register("web", 8000, quiet=MINUTE) as registered:
         gate = Gate(registry, "put")
-        waits: list[float] = []
-        until = shell(registered)._until
-
-        async def counted(is_so: Callable[[], bool], timeout: float) -> bool:
-            waits.append(timeout)
-            return bool(await until(is_so, timeout))
-
-        shell(registered)._until = counted
         drained = in_thread(registered.drain)
         gate.reached.wait()
-        assert waits == [registrar.GOODBYE_TIMEOUT]
+        assert shell(registered)._farewell is None
         gate.open()
-        eventually(lambda: waits == [registrar.GOODBYE_TIMEOUT, MINUTE], what="the quiet has begun")
+        eventually(lambda: shell(registered)._farewell is not None, what="the quiet has begun")
         assert states() == ["draining"]
         hurry(registered)
         drained.join()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from discoclient.dev.ports import pick_ports
+from discoclient.system.ports import pick_ports
 
 __all__ = ["free_port"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from discoclient.dev.process import Process, end, pause, send, spawn
+from discoclient.system.process import Process, end, pause, send, spawn
 
 __all__ = ["Processes", "PythonProcess", "running"]
 

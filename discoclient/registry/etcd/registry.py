@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from random import Random
 from time import monotonic
 from typing import Any
@@ -77,14 +77,32 @@ class EtcdRegistry:
             raise RegistryError(f"etcd granted no lease: {reply.error}")
         return _EtcdLease(self._members, rpc, reply.ID, float(reply.TTL))
 
-    async def put(self, key: str, value: bytes, *, lease: LeaseProtocol, expected: int) -> Put:
+    async def put(self, key: str, value: bytes, *, lease: LeaseProtocol, expected: int | None) -> Put:
+        compare = {} if expected is None else {key: expected}
+        return await self._put(key, value, lease.id, compare)
+
+    async def attach(self, entry: Entry, key: str, value: bytes, *, expected: int) -> Put:
+        # The revision, not the lease: it says that the entry stands, and under which lease.
+        return await self._put(key, value, entry.lease, {entry.key: entry.mod_revision, key: expected})
+
+    async def delete(self, key: str) -> None:
+        request = self._rpc.DeleteRangeRequest(key=key.encode())
+        await self._members.call("/etcdserverpb.KV/DeleteRange", request, self._rpc.DeleteRangeResponse)
+
+    async def _put(self, key: str, value: bytes, lease: int, revisions: Mapping[str, int]) -> Put:
+        """If the keys of *revisions* have these ``mod_revision``s."""
         rpc, name = self._rpc, key.encode()
-        compare = rpc.Compare(
-            result=rpc.Compare.EQUAL, target=rpc.Compare.MOD, key=name, mod_revision=expected
-        )
         request = rpc.TxnRequest(
-            compare=[compare],
-            success=[rpc.RequestOp(request_put=rpc.PutRequest(key=name, value=value, lease=lease.id))],
+            compare=[
+                rpc.Compare(
+                    result=rpc.Compare.EQUAL,
+                    target=rpc.Compare.MOD,
+                    key=other.encode(),
+                    mod_revision=revision,
+                )
+                for other, revision in revisions.items()
+            ],
+            success=[rpc.RequestOp(request_put=rpc.PutRequest(key=name, value=value, lease=lease))],
             failure=[rpc.RequestOp(request_range=rpc.RangeRequest(key=name))],
         )
         reply = await self._members.call("/etcdserverpb.KV/Txn", request, rpc.TxnResponse)

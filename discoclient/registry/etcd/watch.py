@@ -102,7 +102,10 @@ class WatchPump:
     def _ending(self, response: Any) -> RegistryError | None:
         """Why etcd ends this watch with *response*, if it does. A refused watch is created and cancelled in one."""
         if response.compact_revision:
-            return RevisionCompacted(f"the history up to revision {response.compact_revision} is compacted")
+            return RevisionCompacted(
+                f"the history up to revision {response.compact_revision} is compacted",
+                oldest=response.compact_revision,
+            )
         if not response.canceled:
             return None
         reason = response.cancel_reason or "no reason given"

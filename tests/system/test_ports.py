@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from discoclient.dev import ports as ports_module
-from discoclient.dev.ports import pick_ports
+from discoclient.system import ports as ports_module
+from discoclient.system.ports import pick_ports
 
 
 def test_ports_are_different_free_and_not_given_out_again_soon() -> None:

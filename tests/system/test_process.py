@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from discoclient.dev import process as process_module
 from discoclient.dev.folder import DataFolder, sweep
-from discoclient.dev.process import end, is_stopped, pause, send, spawn
+from discoclient.system import process as process_module
+from discoclient.system.process import end, is_stopped, pause, send, spawn
 from tests.dev.kv import is_alive
 from tests.support.eventually import eventually
 from tests.support.processes import Processes
@@ -109,7 +109,7 @@ def test_a_child_outlives_the_thread_that_asked_for_it() -> None:
         started.append(spawn(["sleep", "600"]))
 
     def by_the_thread_itself() -> None:
-        shim = [sys.executable, "-I", "-S", str(SHIM), str(os.getpid()), "sleep", "600"]
+        shim = [sys.executable, "-I", "-S", str(SHIM), str(os.getpid()), "9", "-", "sleep", "600"]
         started.append(subprocess.Popen(shim))
         wait_for_exec(started[-1].pid, "sleep")
 
@@ -130,7 +130,9 @@ def test_a_child_whose_parent_is_gone_already_does_not_start(tmp_path: Path) -> 
     """The parent died between the start of the shim and its request to be killed."""
     for parent, expected in ((os.getpid(), True), (os.getpid() + 1, False)):
         mark = tmp_path / str(parent)
-        code = subprocess.run([sys.executable, "-I", "-S", SHIM, str(parent), "touch", mark]).returncode
+        code = subprocess.run(
+            [sys.executable, "-I", "-S", SHIM, str(parent), "9", "-", "touch", mark]
+        ).returncode
         assert (code == 0, mark.exists()) == (expected, expected)
 
 
@@ -145,7 +147,7 @@ def test_a_child_starts_with_no_signal_blocked_or_ignored(processes: Processes) 
     """A thread that waits for signals has them blocked, and Python ignores SIGPIPE: an etcd must not inherit that."""
     code = """
 import signal, subprocess, time
-from discoclient.dev.process import spawn
+from discoclient.system.process import spawn
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 print(spawn(["sleep", "600"]).pid, subprocess.Popen(["sleep", "600"], restore_signals=False).pid)
 signal.sigwait({signal.SIGTERM})

@@ -18,7 +18,8 @@ from .waiting import wait_until
 __all__ = ["Process", "Stream", "end", "is_stopped", "pause", "send", "spawn"]
 
 Process: TypeAlias = "subprocess.Popen[bytes]"
-Stream: TypeAlias = "int | IO[bytes]"
+Stream: TypeAlias = "int | IO[bytes] | None"
+"""``None``: our own."""
 
 _SHIM = Path(__file__).with_name("_spawn.py")
 _ORPHAN_TIMEOUT = 2.0
@@ -32,8 +33,12 @@ def spawn(
     stdin: Stream = subprocess.DEVNULL,
     stdout: Stream = subprocess.DEVNULL,
     stderr: Stream = subprocess.DEVNULL,
+    orphaned: signal.Signals = signal.SIGKILL,
+    listener: int | None = None,
 ) -> Process:
-    """Start *command*. The kernel kills it (SIGKILL) when this process is gone, however it goes.
+    """Start *command*. The kernel sends it *orphaned* when this process is gone, however it goes.
+
+    *listener*: the descriptor of a listening socket to hand over, by systemd's convention.
 
     It runs in a session of its own, so that a Ctrl-C at the terminal reaches us alone and we decide in which order
     things end.
@@ -42,10 +47,18 @@ def spawn(
     even if the process lives on. So every child is started by one thread of ours that never ends, whoever
     calls.
     """
-    argv = [sys.executable, "-I", "-S", str(_SHIM), str(os.getpid()), *(os.fspath(word) for word in command)]
+    handed = "-" if listener is None else str(listener)
+    shim = [sys.executable, "-I", "-S", str(_SHIM), str(os.getpid()), str(int(orphaned)), handed]
     return _spawner.call(
         lambda: subprocess.Popen(
-            argv, env=env, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True
+            [*shim, *(os.fspath(word) for word in command)],
+            env=env,
+            cwd=cwd,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+            pass_fds=() if listener is None else (listener,),
         )
     )
 

@@ -1,0 +1,78 @@
+"""The wire format of a caller's presence, and of what it has seen: garbage in is a `BadRecord`, as with instances.
+
+A presence says: this process may call the service; it knows all that happened up to revision ``applied``, and will begin no
+request to what drained by then; to these instances it still has so many requests in flight.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from ..model.instance import ID_PATTERN, SCHEMA_VERSION
+from .codec import BadRecord, read_object
+
+__all__ = ["Presence", "decode_presence", "encode_presence"]
+
+MOST_BUSY = 40
+"""Instances named at most, so that a value stays small. Who has more to finish says so of the others when these are done."""
+
+_NOBODY: Mapping[str, int] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presence:
+    """One calling process, as it stands in the registry. ``busy``: requests in flight, by instance, of those that drain."""
+
+    id: str
+    applied: int = 0
+    busy: Mapping[str, int] = field(default_factory=lambda: _NOBODY, hash=False)
+    pid: int | None = None
+    hostname: str | None = None
+    kind: str = "sdk"
+
+    def has_left(self, instance: str, revision: int) -> bool:
+        """Whether it will send nothing more to an *instance* that drains since *revision*, and waits for nothing from it."""
+        return self.applied >= revision and not self.busy.get(instance)
+
+
+def encode_presence(presence: Presence) -> bytes:
+    """The value for the presence's key. More than `MOST_BUSY` busy instances: it does not claim to know of their drain."""
+    record: dict[str, Any] = {
+        "v": SCHEMA_VERSION,
+        "id": presence.id,
+        "pid": presence.pid,
+        "hostname": presence.hostname,
+        "kind": presence.kind,
+        "applied": presence.applied if len(presence.busy) <= MOST_BUSY else 0,
+        "busy": dict(sorted(presence.busy.items())[:MOST_BUSY]),
+    }
+    return json.dumps({key: value for key, value in record.items() if value is not None}).encode()
+
+
+def decode_presence(value: bytes, *, id: str) -> Presence:
+    """The presence in *value*, which stands at the key of client *id*. Raises `BadRecord`."""
+    record = read_object(value)
+    if record.get("id") != id or not ID_PATTERN.fullmatch(id):
+        raise BadRecord("key and value do not agree")
+    applied, busy = record.get("applied", 0), record.get("busy", {})
+    if not _is_count(applied):
+        raise BadRecord("applied is not a revision")
+    if not isinstance(busy, dict) or not all(_is_count(number) for number in busy.values()):
+        raise BadRecord("busy is not a number of requests by instance")
+    pid, hostname, kind = record.get("pid"), record.get("hostname"), record.get("kind")
+    return Presence(
+        id=id,
+        applied=applied,
+        busy=busy,
+        pid=pid if _is_count(pid) else None,
+        hostname=hostname if isinstance(hostname, str) else None,
+        kind=kind if isinstance(kind, str) else "sdk",
+    )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

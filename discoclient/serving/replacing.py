@@ -1,0 +1,108 @@
+"""Taking over: the older instances of the same place are asked to retire, and waited for. For the background loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from ..model.errors import RegistryError, RegistryUnavailable
+from ..model.instance import Instance, State
+from ..registry.asked import Asked, Retirement
+from ..registry.keys import Keys
+from ..registry.protocol import Registry
+from .asking import Found, NotThere, ask, find
+
+__all__ = ["Replacement", "Takeover"]
+
+logger = logging.getLogger("discoclient.serving")
+
+PAUSE = 0.1
+"""Seconds between two looks at who is still there."""
+RETRY = 1.0
+"""Seconds between two tries while the registry does not answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replacement:
+    """How it went: the older instances that are gone, and those that were still there in the end."""
+
+    gone: tuple[Instance, ...]
+    left: tuple[Instance, ...]
+    seconds: float
+
+
+class Takeover:
+    """*mine* takes over from the instances of its service, host name and slot that were there before it."""
+
+    def __init__(
+        self,
+        mine: Callable[[], Instance],
+        registry: Registry,
+        keys: Keys,
+        *,
+        hostnames: bool,
+        timeout: float,
+        clock: Callable[[], float],
+    ) -> None:
+        """*timeout*: seconds that the older ones may take to go, before it is said that they are still there."""
+        self._mine = mine
+        self._registry = registry
+        self._keys = keys
+        self._hostnames = hostnames
+        self._timeout = timeout
+        self._clock = clock
+
+    async def run(self) -> Replacement:
+        """Whatever the registry does, it is tried until it worked: meanwhile all serve on."""
+        began = self._clock()
+        older = await self._insist(self._ask_the_older)
+        ids = {each.instance.id for each in older}
+        left = ids
+        ends = self._clock() + self._timeout
+        while left and self._clock() < ends:
+            await asyncio.sleep(PAUSE)
+            left = ids & {each.instance.id for each in await self._insist(self._find)}
+        return Replacement(
+            gone=tuple(each.instance for each in older if each.instance.id not in left),
+            left=tuple(each.instance for each in older if each.instance.id in left),
+            seconds=self._clock() - began,
+        )
+
+    async def _insist(self, look: Callable[[], Awaitable[list[Found]]]) -> list[Found]:
+        while True:
+            try:
+                return await look()
+            except RegistryError as error:
+                logger.debug("taking over: %s", error)
+                await asyncio.sleep(RETRY)
+
+    async def _find(self) -> list[Found]:
+        return await find(self._registry, self._keys, self._mine().service, hostnames=self._hostnames)
+
+    async def _ask_the_older(self) -> list[Found]:
+        mine = self._mine()
+        found = await self._find()
+        own = next((each for each in found if each.instance.id == mine.id), None)
+        if own is None or own.instance.state is not State.READY:
+            # Whoever is not there itself does not send others away.
+            raise RegistryUnavailable("not registered as ready just now")
+        older = [
+            each
+            for each in found
+            if each.generation < own.generation
+            and (each.instance.hostname, each.instance.slot) == (mine.hostname, mine.slot)
+        ]
+        version = f" {mine.version}" if mine.version else ""
+        retirement = Retirement(reason=f"replaced by{version} {mine.id}", by=f"disco run on {mine.hostname}")
+
+        def change(asked: Asked) -> Asked:
+            return asked if asked.retire is not None else replace(asked, retire=retirement)
+
+        for each in older:
+            try:
+                await ask(self._registry, self._keys, mine.service, each.instance.id, change)
+            except NotThere:
+                continue
+        return older
