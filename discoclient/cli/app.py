@@ -11,8 +11,10 @@ import typer
 from typer.main import get_command
 
 from .. import __version__
+from .deploys import deploys
 from .dev import dev
 from .doctor import doctor
+from .drain import drain, weight
 from .errors import FAILED, USAGE, explain
 from .explain import explain as explain_service
 from .get import get
@@ -118,6 +120,9 @@ for command, summary in (
     (explain_service, "Who would be called, and why."),
     (run_service, "Start a service, register it when it is ready, drain and stop it."),
     (register, "Register something that already runs, with health checks."),
+    (drain, "Ask an instance to retire."),
+    (weight, "Change an instance's share of the requests."),
+    (deploys, "What was deployed when."),
     (doctor, "What is configured, what is reachable, and what is wrong."),
 ):
     app.command(command.__name__, short_help=summary)(command)

@@ -17,6 +17,7 @@ from ..registry.address import RegistryAddress
 from ..registry.codec import BadRecord, decode
 from ..registry.happenings import Phase
 from ..registry.protocol import Entry
+from ..serving.generation import generation_of
 from .checks import explain_refusal
 
 __all__ = ["Found", "Look"]
@@ -58,6 +59,8 @@ class Look:
         self._timeout = timeout = LOOK_TIMEOUT if timeout is None else timeout
         self._root = address.keys.all_services
         self._range = self._root if service is None else address.keys.service(check_service(service))
+        self.origins: dict[str, tuple[int, int]] = {}
+        """By key: the generation of the instance that stands there, and the revision at which it said what it says."""
         self._found: queue.SimpleQueue[Found] = queue.SimpleQueue()
         self._follower = Follower[Instance](
             shared.registry(address),
@@ -125,7 +128,9 @@ class Look:
             raise BadRecord("it has no lease")
         service, _, id = entry.key[len(self._root) :].partition("/")
         hostnames = self._address.hostnames or self._address.scheme == "static"
-        return decode(entry.value, service=service, id=id, hostnames=hostnames)
+        instance = decode(entry.value, service=service, id=id, hostnames=hostnames)
+        self.origins[entry.key] = generation_of(instance, entry), entry.mod_revision
+        return instance
 
     def _publish(self, follower: Follower[Instance], touched: object) -> None:
         self._found.put(Found(follower.revision, follower.records, dict(follower.skipped), follower.is_stale))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from ..model.instance import Instance, State
 from ..registry.codec import to_record
 from .ages import age_of, age_text, duration_text
 from .errors import Failure
+from .leaving import Leaving, find_leaving
 from .looking import Found, Look
 from .output import STATE_STYLES, Segment, clean, count, emit, emit_json, emit_table, remark
 from .session import Session
@@ -21,7 +23,21 @@ from .session import Session
 __all__ = ["ls", "shorten"]
 
 SHORTEST_ID = 8
-COLUMNS = ("ID", "ADDRESS", "STATE", "VERSION", "ZONE", "WEIGHT", "HOSTNAME", "SLOT", "PID", "AGE")
+COLUMNS = (
+    "ID",
+    "ADDRESS",
+    "STATE",
+    "VERSION",
+    "ZONE",
+    "WEIGHT",
+    "HOSTNAME",
+    "SLOT",
+    "PID",
+    "GEN",
+    "LEFT",
+    "BUSY",
+    "AGE",
+)
 
 
 def ls(
@@ -34,9 +50,12 @@ def ls(
     """The services, or the instances of one.
 
     Without SERVICE: how many instances each service has in each state. With it: its instances, the oldest first; ids are
-    shortened as far as they stay unique. The line below the table tells the registry's revision and how fresh that is.
+    shortened as far as they stay unique. GEN is the registry's revision at which one was born: of two on a host, the greater
+    one is the newer. Of one that drains, LEFT is how many of its callers have acknowledged that, and BUSY how many requests
+    they still wait for. The line below the table tells the registry's revision and how fresh that is.
 
-    With --json an instance is its record in full, with 'age': seconds since it registered, or null. A service has 'service',
+    With --json an instance is its record in full, with 'age': seconds since it registered, or null; 'generation'; and, while it
+    drains, 'callers', 'acks' (callers that have left) and 'in_flight' (requests that they wait for). A service has 'service',
     'ready', 'unready', 'draining', and the 'age' of its oldest instance.
 
     \b
@@ -63,8 +82,14 @@ def ls(
                 )
         instances = [instance for group in found.services.values() for instance in group]
         now = datetime.now(UTC)
+        origins = {key.rpartition("/")[2]: origin for key, origin in look.origins.items()}
+        leaving = {} if service is None else find_leaving(session.address, service, instances, origins)
         if json:
-            rows = _service_records(found, now) if service is None else _records(instances, now)
+            rows = (
+                _service_records(found, now)
+                if service is None
+                else _records(instances, now, origins, leaving)
+            )
             for row in rows:
                 emit_json(row)
             return 0
@@ -72,7 +97,7 @@ def ls(
             _show_services(found)
             what = f"{count(len(found.services), 'service')}, {count(len(instances), 'instance')}"
         else:
-            _show_instances(instances, now)
+            _show_instances(instances, now, origins, leaving)
             what = count(len(instances), "instance")
         emit((f"{what}{_at(found, look)}", "dim"))
         if found.skipped:
@@ -104,7 +129,12 @@ def _show_services(found: Found) -> None:
     emit_table(header, rows, right=header[1:])
 
 
-def _show_instances(instances: Sequence[Instance], now: datetime) -> None:
+def _show_instances(
+    instances: Sequence[Instance],
+    now: datetime,
+    origins: Mapping[str, tuple[int, int]],
+    leaving: Mapping[str, Leaving],
+) -> None:
     short = shorten([instance.id for instance in instances])
     rows: list[list[Segment]] = [
         [
@@ -117,15 +147,34 @@ def _show_instances(instances: Sequence[Instance], now: datetime) -> None:
             ),
             clean(instance.slot),
             "-" if instance.pid is None else str(instance.pid),
+            str(origins[instance.id][0]) if instance.id in origins else "-",
+            *_leaving_cells(leaving.get(instance.id)),
             age_text(age_of(instance, now)),
         ]
         for instance in instances
     ]
-    emit_table(COLUMNS, rows, right=("WEIGHT", "PID", "AGE"))
+    emit_table(COLUMNS, rows, right=("WEIGHT", "PID", "GEN", "LEFT", "BUSY", "AGE"))
 
 
-def _records(instances: Sequence[Instance], now: datetime) -> list[dict[str, Any]]:
-    return [to_record(instance) | {"age": age_of(instance, now)} for instance in instances]
+def _leaving_cells(leaving: Leaving | None) -> tuple[str, str]:
+    return ("-", "-") if leaving is None else (f"{leaving.acks}/{leaving.callers}", str(leaving.in_flight))
+
+
+def _records(
+    instances: Sequence[Instance],
+    now: datetime,
+    origins: Mapping[str, tuple[int, int]],
+    leaving: Mapping[str, Leaving],
+) -> list[dict[str, Any]]:
+    records = []
+    for instance in instances:
+        record = to_record(instance) | {"age": age_of(instance, now)}
+        if instance.id in origins:
+            record["generation"] = origins[instance.id][0]
+        if instance.id in leaving:
+            record |= asdict(leaving[instance.id])
+        records.append(record)
+    return records
 
 
 def _service_records(found: Found, now: datetime) -> list[dict[str, Any]]:

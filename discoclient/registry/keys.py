@@ -31,5 +31,8 @@ class Keys:
     def client(self, service: str, client: str) -> str:
         return f"{self.prefix}/clients/{service}/{client}"
 
+    def controls(self, service: str) -> str:
+        return f"{self.prefix}/control/{service}/"
+
     def control(self, service: str, instance: str) -> str:
         return f"{self.prefix}/control/{service}/{instance}"

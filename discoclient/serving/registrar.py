@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from random import Random
 
 from ..control.follower import Follower
@@ -17,6 +18,7 @@ from ..registry.codec import encode
 from ..registry.happenings import WatchSettings
 from ..registry.keys import Keys
 from ..registry.protocol import Entry, Registry
+from .chronicle import STATE_AT
 from .drain import Drain, Drained
 from .farewell import Farewell
 from .generation import GENERATION
@@ -135,7 +137,9 @@ class Registrar:
         if self._draining is not None and state is not InstanceState.DRAINING:
             return False
         keeper = self._keeper
-        self.instance = replace(self.instance, state=state)
+        said_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        extra = {**self.instance.extra, STATE_AT: said_at}
+        self.instance = replace(self.instance, state=state, extra=extra)
         self._start(keeper.want(encode(self.instance, hostnames=self._hostnames), self._clock()))
         await self._settle()
         await self._until(
