@@ -51,6 +51,11 @@ def drain(
     The last instance that is ready is refused, as callers would get errors; --force asks it all the same.
 
     \b
+    Examples:
+      disco drain experiment 0f3c8a1b
+      disco drain experiment 0f3c8a1b --wait --reason "host is being replaced"
+
+    \b
     Exit codes:
       0  it was asked (with --wait: and is gone)
       1  there is no such instance, or it is the last one
@@ -90,6 +95,10 @@ def weight(
     """Change an instance's share of the requests.
 
     Beside others of weight 100, one of 5 gets a twentieth of what they get; one of 0 is called only if nothing else is left.
+
+    \b
+    Examples:
+      disco weight experiment 0f3c8a1b 5
 
     \b
     Exit codes:

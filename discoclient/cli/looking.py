@@ -17,7 +17,6 @@ from ..registry.address import RegistryAddress
 from ..registry.codec import BadRecord, decode
 from ..registry.happenings import Phase
 from ..registry.protocol import Entry
-from ..serving.generation import generation_of
 from .checks import explain_refusal
 
 __all__ = ["Found", "Look"]
@@ -60,7 +59,7 @@ class Look:
         self._root = address.keys.all_services
         self._range = self._root if service is None else address.keys.service(check_service(service))
         self.origins: dict[str, tuple[int, int]] = {}
-        """By key: the generation of the instance that stands there, and the revision at which it said what it says."""
+        """By key: the revisions at which the instance registered, and at which it said what it says."""
         self._found: queue.SimpleQueue[Found] = queue.SimpleQueue()
         self._follower = Follower[Instance](
             shared.registry(address),
@@ -129,7 +128,7 @@ class Look:
         service, _, id = entry.key[len(self._root) :].partition("/")
         hostnames = self._address.hostnames or self._address.scheme == "static"
         instance = decode(entry.value, service=service, id=id, hostnames=hostnames)
-        self.origins[entry.key] = generation_of(instance, entry), entry.mod_revision
+        self.origins[entry.key] = entry.create_revision, entry.mod_revision
         return instance
 
     def _publish(self, follower: Follower[Instance], touched: object) -> None:

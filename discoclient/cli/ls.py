@@ -23,21 +23,8 @@ from .session import Session
 __all__ = ["ls", "shorten"]
 
 SHORTEST_ID = 8
-COLUMNS = (
-    "ID",
-    "ADDRESS",
-    "STATE",
-    "VERSION",
-    "ZONE",
-    "WEIGHT",
-    "HOSTNAME",
-    "SLOT",
-    "PID",
-    "GEN",
-    "LEFT",
-    "BUSY",
-    "AGE",
-)
+COLUMNS = ("ID", "ADDRESS", "STATE", "VERSION", "ZONE", "WEIGHT", "HOSTNAME", "SLOT", "PID", "GEN", "AGE")
+LEAVING_COLUMNS = ("LEFT", "BUSY")
 
 
 def ls(
@@ -50,11 +37,11 @@ def ls(
     """The services, or the instances of one.
 
     Without SERVICE: how many instances each service has in each state. With it: its instances, the oldest first; ids are
-    shortened as far as they stay unique. GEN is the registry's revision at which one was born: of two on a host, the greater
-    one is the newer. Of one that drains, LEFT is how many of its callers have acknowledged that, and BUSY how many requests
-    they still wait for. The line below the table tells the registry's revision and how fresh that is.
+    shortened as far as they stay unique. GEN is the registry's revision at which one registered: of two on a host, the greater
+    one is the newer. If some drain, LEFT is how many of their callers have acknowledged that, and BUSY how many requests
+    these still wait for. The line below the table tells the registry's revision and how fresh that is.
 
-    With --json an instance is its record in full, with 'age': seconds since it registered, or null; 'generation'; and, while it
+    With --json an instance is its record in full, with 'age': seconds since it registered, or null; and, while it
     drains, 'callers', 'acks' (callers that have left) and 'in_flight' (requests that they wait for). A service has 'service',
     'ready', 'unready', 'draining', and the 'age' of its oldest instance.
 
@@ -85,11 +72,7 @@ def ls(
         origins = {key.rpartition("/")[2]: origin for key, origin in look.origins.items()}
         leaving = {} if service is None else find_leaving(session.address, service, instances, origins)
         if json:
-            rows = (
-                _service_records(found, now)
-                if service is None
-                else _records(instances, now, origins, leaving)
-            )
+            rows = _service_records(found, now) if service is None else _records(instances, now, leaving)
             for row in rows:
                 emit_json(row)
             return 0
@@ -148,12 +131,13 @@ def _show_instances(
             clean(instance.slot),
             "-" if instance.pid is None else str(instance.pid),
             str(origins[instance.id][0]) if instance.id in origins else "-",
-            *_leaving_cells(leaving.get(instance.id)),
             age_text(age_of(instance, now)),
+            *(_leaving_cells(leaving.get(instance.id)) if leaving else ()),
         ]
         for instance in instances
     ]
-    emit_table(COLUMNS, rows, right=("WEIGHT", "PID", "GEN", "LEFT", "BUSY", "AGE"))
+    header = (*COLUMNS, *LEAVING_COLUMNS) if leaving else COLUMNS
+    emit_table(header, rows, right=("WEIGHT", "PID", "GEN", "AGE", *LEAVING_COLUMNS))
 
 
 def _leaving_cells(leaving: Leaving | None) -> tuple[str, str]:
@@ -161,20 +145,14 @@ def _leaving_cells(leaving: Leaving | None) -> tuple[str, str]:
 
 
 def _records(
-    instances: Sequence[Instance],
-    now: datetime,
-    origins: Mapping[str, tuple[int, int]],
-    leaving: Mapping[str, Leaving],
+    instances: Sequence[Instance], now: datetime, leaving: Mapping[str, Leaving]
 ) -> list[dict[str, Any]]:
-    records = []
-    for instance in instances:
-        record = to_record(instance) | {"age": age_of(instance, now)}
-        if instance.id in origins:
-            record["generation"] = origins[instance.id][0]
-        if instance.id in leaving:
-            record |= asdict(leaving[instance.id])
-        records.append(record)
-    return records
+    return [
+        to_record(instance)
+        | {"age": age_of(instance, now)}
+        | (asdict(leaving[instance.id]) if instance.id in leaving else {})
+        for instance in instances
+    ]
 
 
 def _service_records(found: Found, now: datetime) -> list[dict[str, Any]]:

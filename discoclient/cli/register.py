@@ -96,9 +96,14 @@ def register(
         list[str] | None, typer.Option("--metadata", metavar="K=V", help="Anything else. Can be repeated.")
     ] = None,
     scheme: Annotated[Scheme, typer.Option("--scheme", help="What it speaks.")] = Scheme.HTTP,
+    drain_timeout: Annotated[
+        float, typer.Option("--drain-timeout", metavar="S", help="Seconds that a drain may take at most.")
+    ] = 20.0,
     quiet: Annotated[
         float,
-        typer.Option("--quiet", metavar="S", help="Seconds to stay registered as draining before leaving."),
+        typer.Option(
+            "--quiet", metavar="S", help="Seconds that a drain takes at least, for callers unknown."
+        ),
     ] = 1.0,
 ) -> int:
     """Register something that already runs (a database, a vendor's binary), for as long as this command runs.
@@ -107,8 +112,9 @@ def register(
     is marked unready (callers come only if nothing else is left), and ready again with the first good one. It stays
     registered as unready also while nothing listens on its port any more: whether it comes back is not for us to say.
 
-    Ctrl-C and SIGTERM drain it (callers turn away during --quiet seconds) and deregister it; the service itself is left
-    alone. A second Ctrl-C skips the rest of the quiet. If the registry goes away, it is registered again as soon as possible.
+    Ctrl-C, SIGTERM and 'disco drain' drain it (its callers are seen to have left) and deregister it; the service itself is
+    left alone. A second Ctrl-C skips the rest of the drain. If the registry goes away, it is registered again as soon as
+    possible.
 
     \b
     Examples:
@@ -117,7 +123,7 @@ def register(
 
     \b
     Exit codes:
-      0  ended by Ctrl-C or SIGTERM
+      0  ended by Ctrl-C or SIGTERM, or asked to retire
       2  wrong usage
       3  it was not well within --ready-timeout
       4  the registry could not be reached for the first registration
@@ -134,6 +140,7 @@ def register(
     check_seconds("--health-interval", health_interval)
     check_seconds("--health-timeout", health_timeout)
     check_seconds("--ready-timeout", ready_timeout)
+    check_seconds("--drain-timeout", drain_timeout, zero=True)
     check_seconds("--quiet", quiet, zero=True)
     where = host or os.environ.get("DISCO_HOST") or own_address(address)
     record: dict[str, Any] = {
@@ -152,7 +159,13 @@ def register(
     probe = (
         probe_tcp(where, port) if health_path is None else probe_http(str(scheme), where, port, health_path)
     )
-    options = {**record, "ttl": ttl, "quiet": quiet, "registry": session.registry}
+    options = {
+        **record,
+        "ttl": ttl,
+        "quiet": quiet,
+        "drain_timeout": drain_timeout,
+        "registry": session.registry,
+    }
     return Watchover(service, port, options, ready_timeout=ready_timeout).run(
         probe, Health(failures=health_failures), interval=health_interval, timeout=health_timeout
     )

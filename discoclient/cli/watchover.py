@@ -20,6 +20,9 @@ __all__ = ["Watchover"]
 REGISTER_TIMEOUT = 10.0
 """Seconds that the first registration may take."""
 
+RETIRED = "retired"
+"""Somebody asked for it through the registry, and all callers have left."""
+
 News: TypeAlias = "bool | str | BaseException"
 """The verdict of the probes; the state of the registration; or why there will be no more verdicts."""
 
@@ -55,14 +58,16 @@ class Watchover:
                     self._port,
                     **self._options,
                     on_state=self._news.put,
+                    on_retire=lambda: self._news.put(RETIRED),
                     timeout=REGISTER_TIMEOUT,
                 )
                 instance = registration.instance
                 _say(f"registered {instance.service} {instance.id} at {instance.address}")
-                while True:
-                    self._follow(registration, health, self._news.get())
+                while (news := self._news.get()) != RETIRED:
+                    self._follow(registration, health, news)
             if registration is not None:
-                _say("draining")
+                asked = registration.retirement
+                _say("draining" if asked is None else f"drained; asked to retire: {asked}")
                 with until_stopped():
                     registration.drain()
         finally:

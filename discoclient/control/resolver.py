@@ -231,8 +231,8 @@ class Resolver:
     async def _join(self) -> None:
         """Before the first list, so that no one drains without knowing of us once we know of it."""
         if self.presence is not None and not self._has_joined:
-            self._has_joined = True
             await self.presence.join(self.service)
+            self._has_joined = True  # only now: a list that was cut short is begun anew
 
     def _acknowledge(self) -> None:
         """Tell those who drain that they get nothing new from here, and what they still have."""

@@ -11,7 +11,6 @@ from ..registry.asked import Asked, decode_asked, encode_asked
 from ..registry.codec import BadRecord, decode
 from ..registry.keys import Keys
 from ..registry.protocol import Entry, Registry
-from .generation import generation_of
 
 __all__ = ["Found", "NotThere", "ask", "find"]
 
@@ -32,7 +31,8 @@ class Found:
 
     @property
     def generation(self) -> int:
-        return generation_of(self.instance, self.entry)
+        """The revision at which it registered; smaller is older. The registry's own order, and no clock."""
+        return self.entry.create_revision
 
 
 async def find(registry: Registry, keys: Keys, service: str, *, hostnames: bool) -> list[Found]:

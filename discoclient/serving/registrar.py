@@ -21,7 +21,6 @@ from ..registry.protocol import Entry, Registry
 from .chronicle import STATE_AT
 from .drain import Drain, Drained
 from .farewell import Farewell
-from .generation import GENERATION
 from .happenings import Ask, Event, Failed, Granted, PutAnswer, Renewed, Revoked, Seen, State, Step
 from .keeper import Keeper
 
@@ -80,7 +79,6 @@ class Registrar:
         self._on_asked = on_asked
         self._in_flight = in_flight
         self._asked = Asked()
-        self._generation = 0
         self._keys = keys
         self._settings = settings
         self._rng = rng
@@ -253,12 +251,6 @@ class Registrar:
             return False
         return True
 
-    def _remember_generation(self) -> None:
-        """Put back, it is as old as it was: who deploys asks the older ones to retire (see `serving.generation`)."""
-        extra = {**self.instance.extra, GENERATION: self._generation}
-        self.instance = replace(self.instance, extra=extra)
-        self._start(self._keeper.want(encode(self.instance, hostnames=self._hostnames), self._clock()))
-
     def _heard(self, follower: Follower[Asked], touched: object) -> None:
         asked = next(iter(follower.records.values()), Asked())
         if asked == self._asked or self._keeper.is_leaving:
@@ -317,13 +309,10 @@ class Registrar:
             if self._keeper.is_registered:
                 draining = self.instance.state is InstanceState.DRAINING
                 state = State.DRAINING if draining else State.REGISTERED
-                self._generation = self._generation or self._keeper.revision
             elif state is not State.STARTING and not self._keeper.is_leaving:
                 state = State.LOST
         if state is not self.state and self.state is not State.GONE:
             was, self.state = self.state, state
-            if state is State.LOST:
-                self._remember_generation()
             level = logging.WARNING if state is State.LOST else logging.INFO
             logger.log(level, "%s: %s -> %s", self._key, was, state)
             try:

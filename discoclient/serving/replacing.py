@@ -34,7 +34,10 @@ class Replacement:
 
 
 class Takeover:
-    """*mine* takes over from the instances of its service, host name and slot that were there before it."""
+    """*mine* takes over from the instances of its service, host name and slot that were there before it.
+
+    Who was there is noted as soon as *mine* is registered: one that loses its lease later and is put back looks new.
+    """
 
     def __init__(
         self,
@@ -53,9 +56,18 @@ class Takeover:
         self._hostnames = hostnames
         self._timeout = timeout
         self._clock = clock
+        self._may_begin = asyncio.Event()
+        self._own_generation = 0
+        self._noted: set[str] = set()
+
+    def begin(self) -> None:
+        """It has proved itself. For the loop that `run` runs on."""
+        self._may_begin.set()
 
     async def run(self) -> Replacement:
-        """Whatever the registry does, it is tried until it worked: meanwhile all serve on."""
+        """From when *mine* is registered. Whatever the registry does, it is tried until it worked: meanwhile all serve on."""
+        await self._insist(self._note_the_older)
+        await self._may_begin.wait()
         began = self._clock()
         older = await self._insist(self._ask_the_older)
         ids = {each.instance.id for each in older}
@@ -81,19 +93,37 @@ class Takeover:
     async def _find(self) -> list[Found]:
         return await find(self._registry, self._keys, self._mine().service, hostnames=self._hostnames)
 
+    async def _note_the_older(self) -> list[Found]:
+        found = await self._find()
+        self._own_generation = self._own(found).generation
+        older = self._older(found)
+        self._noted = {each.instance.id for each in older}
+        return older
+
+    def _own(self, found: list[Found]) -> Found:
+        id = self._mine().id
+        own = next((each for each in found if each.instance.id == id), None)
+        if own is None:
+            raise RegistryUnavailable("not registered just now")
+        return own
+
+    def _older(self, found: list[Found]) -> list[Found]:
+        mine = self._mine()
+        return [
+            each
+            for each in found
+            if (each.generation < self._own_generation or each.instance.id in self._noted)
+            and (each.instance.hostname, each.instance.slot) == (mine.hostname, mine.slot)
+            and each.instance.id != mine.id
+        ]
+
     async def _ask_the_older(self) -> list[Found]:
         mine = self._mine()
         found = await self._find()
-        own = next((each for each in found if each.instance.id == mine.id), None)
-        if own is None or own.instance.state is not State.READY:
+        if self._own(found).instance.state is not State.READY:
             # Whoever is not there itself does not send others away.
             raise RegistryUnavailable("not registered as ready just now")
-        older = [
-            each
-            for each in found
-            if each.generation < own.generation
-            and (each.instance.hostname, each.instance.slot) == (mine.hostname, mine.slot)
-        ]
+        older = self._older(found)
         version = f" {mine.version}" if mine.version else ""
         retirement = Retirement(reason=f"replaced by{version} {mine.id}", by=f"disco run on {mine.hostname}")
 

@@ -67,6 +67,7 @@ class Runner:
         self._child = Child(plan.doorway, plan.host, stop_timeout=plan.terms.stop_timeout)
         self._health = Health(failures=plan.health_failures)
         self._registration: Registration | None = None
+        self._takeover: Takeover | None = None
         self._was_lost = False
         self._jobs: list[Future[Any]] = []
         self._worker = ThreadPoolExecutor(1, "disco-run")
@@ -223,8 +224,8 @@ class Runner:
                 is_ready = act is Act.SAY_READY
                 self._say("ready again" if is_ready else f"unready: {self._health.problem}")
                 self._work(lambda: registration.set_ready(is_ready))
-            case Act.REPLACE if registration is not None:
-                self._replace(registration)
+            case Act.REPLACE if self._takeover is not None:
+                self._hub.background.post(self._takeover.begin)
             case Act.DRAIN if registration is not None:
                 asked = registration.retirement
                 self._say(f"asked to retire: {asked}; draining" if asked is not None else "draining")
@@ -274,6 +275,8 @@ class Runner:
         instance = registration.instance
         self._say(f"registered {instance.service} {instance.id} at {instance.address} (pid {instance.pid})")
         notify("READY=1", os.environ)
+        if plan.terms.replace:
+            self._prepare_takeover(registration)
         self._tell(Event.REGISTERED)
 
     def _leave(self) -> None:
@@ -282,9 +285,9 @@ class Runner:
         self._child.end()
         self._tell(Event.LEFT)
 
-    def _replace(self, registration: Registration) -> None:
+    def _prepare_takeover(self, registration: Registration) -> None:
         plan, address = self._plan, self._address
-        takeover = Takeover(
+        self._takeover = takeover = Takeover(
             lambda: registration.instance,
             self._hub.registry(address),
             address.keys,

@@ -64,11 +64,24 @@ def test_the_instances_of_a_service_are_listed_the_oldest_first(disco: Disco, re
     assert (result.code, result.err) == (0, "")
     age = result.lines[3].split()[-1]
     assert re.fullmatch(r"\d+s", age)
+    born = {
+        entry.key.rpartition("/")[2]: str(entry.create_revision) for entry in records.entries("experiment")
+    }
+    width = max(3, *map(len, born.values()))
+    first, second, third, gen = (
+        text.rjust(width)
+        for text in (
+            born["0123456789abcdef"],
+            born["0123456700000000"],
+            born["fedcba9876543210"],
+            "GEN",
+        )
+    )
     assert result.lines[:4] == [
-        "ID         ADDRESS             STATE    VERSION  ZONE        WEIGHT  HOSTNAME    SLOT   PID  AGE",
-        "012345678  10.0.0.5:1          ready    -        -              100  -           0        -    -",
-        "012345670  10.0.0.5:8000       ready    -        -              100  -           0        -   3d",
-        f"fedcba987  https://[::1]:8000  unready  2.4.1    eu-west-1a     2.5  web-3\ufffd[31m  7     4242  {age:>3}",
+        f"ID         ADDRESS             STATE    VERSION  ZONE        WEIGHT  HOSTNAME    SLOT   PID  {gen}  AGE",
+        f"012345678  10.0.0.5:1          ready    -        -              100  -           0        -  {first}    -",
+        f"012345670  10.0.0.5:8000       ready    -        -              100  -           0        -  {second}   3d",
+        f"fedcba987  https://[::1]:8000  unready  2.4.1    eu-west-1a     2.5  web-3\ufffd[31m  7     4242  {third}  {age:>3}",
     ]
     assert re.fullmatch(rf"3 instances at revision \d+, {FOOTER}", result.lines[4])
 

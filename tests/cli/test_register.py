@@ -114,7 +114,7 @@ def test_every_option_counts(disco: Disco, records: Records, monkeypatch: pytest
     assert defaults == {
         "service": "ledger", "port": 81, "registry": records.url, "host": "127.0.0.1", "scheme": "http",
         "version": None, "zone": None, "weight": 100, "hostname": None, "slot": "0", "ttl": 15.0,
-        "http_keepalive": None, "metadata": {}, "quiet": 1.0,
+        "http_keepalive": None, "metadata": {}, "quiet": 1.0, "drain_timeout": 20.0,
         "interval": 2.0, "timeout": 1.0, "failures": 3, "ready_timeout": 60.0,
     }  # fmt: skip
     for options, field, value in [
@@ -133,6 +133,7 @@ def test_every_option_counts(disco: Disco, records: Records, monkeypatch: pytest
         (["--metadata", "a=b=c", "--metadata", "d="], "metadata", {"a": "b=c", "d": ""}),
         (["--scheme", "https"], "scheme", "https"),
         (["--quiet", "0"], "quiet", 0.0),
+        (["--drain-timeout", "7"], "drain_timeout", 7.0),
     ]:
         told.clear()
         assert disco(*command, *options).code == 0

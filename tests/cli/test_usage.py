@@ -10,7 +10,20 @@ import discoclient
 from tests.cli.conftest import Disco
 from tests.support.processes import Processes
 
-COMMANDS = ("dev", "demo", "ls", "watch", "get", "explain", "register", "doctor")
+COMMANDS = (
+    "dev",
+    "demo",
+    "ls",
+    "watch",
+    "get",
+    "explain",
+    "run",
+    "register",
+    "drain",
+    "weight",
+    "deploys",
+    "doctor",
+)
 ECHO = "static://experiment=127.0.0.1:1"
 
 
@@ -46,7 +59,13 @@ def test_no_command_is_answered_with_the_help_as_a_mistake(disco: Disco) -> None
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["lss"], ["'lss'", "the commands are demo, dev, doctor, explain, get, ls, register, watch"]),
+        (
+            ["lss"],
+            [
+                "'lss'",
+                "the commands are demo, deploys, dev, doctor, drain, explain, get, ls, register, run, watch, weight",
+            ],
+        ),
         (["ls", "--jsn"], ["--jsn", "--json", "disco ls --help"]),
         (["ls", "a", "b"], ["disco ls --help"]),
         (["ls", "--registry", ECHO], ["disco --registry URL COMMAND"]),
