@@ -22,8 +22,10 @@ from discoclient.balancing.endpoint import Endpoint
 from discoclient.control.hub import fresh_hub
 from discoclient.dev import EtcdCluster, find_etcdctl
 from discoclient.model.instance import ID_PATTERN, SERVICE_PATTERN
+from discoclient.registry.asked import decode_asked, encode_asked
 from discoclient.registry.codec import MAX_VALUE_BYTES, BadRecord, decode
 from discoclient.registry.keys import DEFAULT_PREFIX, Keys
+from discoclient.registry.presence import decode_presence, encode_presence
 from discoclient.system.process import end, send, spawn
 from discoclient.transport.wire import Origin, WireOptions
 from tests.support.eventually import eventually
@@ -199,6 +201,26 @@ def test_the_printed_record_is_valid_and_complete() -> None:
     assert list(record) == [row[0].strip("`") for row in rows(section("The record"), 4)]
     for name, value in record.items():
         assert getattr(instance, name) == value
+
+
+@pytest.mark.parametrize("name", ["What is asked of an instance", "The presence of a caller"])
+def test_the_other_printed_values_are_valid_and_their_tables_complete(name: str) -> None:
+    (source,) = blocks(section(name), "json")
+    printed = json.loads(source)
+    named = {word.strip("` ") for row in rows(section(name), 4) for word in row[0].split(",")}
+    assert named | {"v"} == set(printed)
+    if name.startswith("What"):
+        asked = decode_asked(source.encode())
+        assert asked.retire is not None
+        assert {"reason": asked.retire.reason, "by": asked.retire.by} == printed["retire"]
+        assert asked.weight == printed["weight"]
+        assert json.loads(encode_asked(asked)) == printed
+    else:
+        id = "5b0c0000"
+        presence = decode_presence(source.replace("5b0c...", id).encode(), id=id)
+        assert presence.applied == printed["applied"]
+        assert presence.busy == printed["busy"]
+        assert json.loads(encode_presence(presence)) == printed | {"id": id}
 
 
 def test_every_field_has_a_row_with_its_type_and_whether_it_is_required() -> None:
