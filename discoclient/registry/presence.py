@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from ..model.instance import ID_PATTERN, SCHEMA_VERSION
+from ..model.instance import SCHEMA_VERSION
 from .codec import BadRecord, read_object
 
 __all__ = ["Presence", "decode_presence", "encode_presence"]
@@ -56,7 +56,7 @@ def encode_presence(presence: Presence) -> bytes:
 def decode_presence(value: bytes, *, id: str) -> Presence:
     """The presence in *value*, which stands at the key of client *id*. Raises `BadRecord`."""
     record = read_object(value)
-    if record.get("id") != id or not ID_PATTERN.fullmatch(id):
+    if record.get("id", id) != id:
         raise BadRecord("key and value do not agree")
     applied, busy = record.get("applied", 0), record.get("busy", {})
     if not _is_count(applied):

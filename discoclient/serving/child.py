@@ -12,6 +12,7 @@ from time import monotonic, sleep
 from ..system.family import Guardian, family, is_empty, signal_group
 from ..system.listeners import Listener, look_at
 from ..system.notify import NotifySocket
+from ..system.ports import ReservedPort
 from ..system.process import Process, spawn
 from .doorway import Doorway, Way, forget_port, listen, read_port
 
@@ -30,11 +31,13 @@ class Child:
         self._stop_timeout = stop_timeout
         self._process: Process | None = None
         self._guardian: Guardian | None = None
-        self._port = doorway.choose()
+        self._port = doorway.port if doorway.way is Way.TOLD else None
+        self._reserved: ReservedPort | None = None
+        if doorway.way is Way.TOLD and self._port is None:
+            self._reserved = ReservedPort()
+            self._port = self._reserved.number
         self.notices: NotifySocket | None = None
         """Where it says that it is ready, if it was made to (`start`)."""
-        if doorway.port_file is not None:
-            forget_port(doorway.port_file)
 
     @property
     def pid(self) -> int:
@@ -44,9 +47,13 @@ class Child:
     @property
     def port(self) -> int | None:
         """Where it listens, or is to; ``None`` while it has not said."""
-        if self._doorway.port_file is not None:
+        if self._port is None and self._doorway.port_file is not None:
             return read_port(self._doorway.port_file)
         return self._port
+
+    def settle(self, port: int) -> None:
+        """It was seen at *port*, and from now on it is there: the file may soon be another one's."""
+        self._port = port
 
     def start(
         self, environment: Mapping[str, str], *, is_notified: bool, on_exit: Callable[[int], None]
@@ -56,6 +63,8 @@ class Child:
         Raises `OSError` if the socket to hand over can't be bound. A command that can't be run ends with 127, as in a shell.
         """
         doorway, listener = self._doorway, None
+        if doorway.port_file is not None:
+            forget_port(doorway.port_file)
         env = doorway.environment(self._port, {**os.environ, **environment})
         if is_notified:
             self.notices = NotifySocket()
@@ -131,6 +140,8 @@ class Child:
             self._guardian.dismiss()
         if self.notices is not None:
             self.notices.close()
+        if self._reserved is not None:
+            self._reserved.release()
 
     def _wait(self, on_exit: Callable[[int], None]) -> None:
         assert self._process is not None

@@ -10,7 +10,6 @@ from enum import StrEnum
 from pathlib import Path
 
 from ..model.errors import ConfigError
-from ..system.ports import pick_ports
 
 __all__ = ["Doorway", "Way", "forget_port", "listen", "read_port"]
 
@@ -68,12 +67,6 @@ class Doorway:
         if self.port_file is not None:
             return Way.WRITTEN
         return Way.HANDED if self.is_socket or self._mentions("{fd}") else Way.TOLD
-
-    def choose(self) -> int | None:
-        """The port for the command to bind; ``None`` if that is not how it is. Raises `OSError` if none is free."""
-        if self.way is not Way.TOLD:
-            return None
-        return self.port or pick_ports()[0]
 
     def words(self, port: int | None) -> list[str]:
         """The command, with what it is to know filled in."""

@@ -23,11 +23,16 @@ def readiness(
         if port is None:
             return f"it has not written its port to {port_file} yet"
         if health_path is not None:
-            return await probe_http(scheme, host, port, health_path)()
+            problem = await probe_http(scheme, host, port, health_path)()
+            if problem is None:
+                child.settle(port)
+            return problem
         found = await asyncio.to_thread(child.look)
         if found is Listener.FOREIGN:
             return f"another process listens on {host}:{port}"
         problem = await probe_tcp(host, port)()
+        if problem is None:
+            child.settle(port)
         if problem is not None and await asyncio.to_thread(child.is_elsewhere):
             return f"{problem}; it listens on 127.0.0.1 alone: have it listen on {host} (or 0.0.0.0), or give --host 127.0.0.1"
         return problem

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
 
-__all__ = ["pick_ports"]
+__all__ = ["ReservedPort", "pick_ports"]
 
 _FIRST = 20_000
 _EPHEMERAL_FIRST = 32_768  # Linux's default, where /proc does not say
@@ -53,6 +54,40 @@ def pick_ports(count: int = 1, *, avoid: Collection[int] = ()) -> tuple[int, ...
             raise OSError(f"no {count} free ports between {_FIRST} and {last} on 127.0.0.1")
         _recent.extend(picked)
     return tuple(picked)
+
+
+class ReservedPort:
+    """A port that is free now, and that nobody else who asks this way gets while we hold it, in whatever process.
+
+    Between choosing a port and its being bound by a child there is time for another one to choose it too. Held is a name in the
+    kernel's abstract namespace, which is as wide as that of ports, and is given up with the process. Where there is no such
+    namespace the port is only chosen. Raises `OSError` if none is found.
+    """
+
+    def __init__(self) -> None:
+        self._holder: socket.socket | None = None
+        for _ in range(_TRIES):
+            (self.number,) = pick_ports()
+            if self._hold():
+                return
+        raise OSError("no free port that nobody else reserved")
+
+    def release(self) -> None:
+        if self._holder is not None:
+            self._holder.close()
+            self._holder = None
+
+    def _hold(self) -> bool:
+        if sys.platform != "linux":
+            return True
+        holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            holder.bind(f"\0disco-port-{self.number}")
+        except OSError:
+            holder.close()
+            return False
+        self._holder = holder
+        return True
 
 
 def _ephemeral_first() -> int:
