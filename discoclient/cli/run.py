@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-import os
 import uuid
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ..model.errors import ConfigError
-from ..model.instance import Instance, check_service
-from ..model.policy import check_seconds
-from ..registry.codec import encode
+from ..model.instance import check_service
 from ..serving.doorway import Doorway
 from ..serving.life import Terms
 from ..serving.plan import Plan
-from ..serving.registration import LEAST_TTL, own_address
 from ..serving.runner import Runner
 from .errors import Failure
+from .options import (
+    DrainTimeout,
+    HealthFailures,
+    HealthInterval,
+    HealthPath,
+    HealthTimeout,
+    Host,
+    Hostname,
+    HttpKeepalive,
+    Metadata,
+    Quiet,
+    ReadyTimeout,
+    Scheme,
+    Slot,
+    Ttl,
+    Version,
+    Weight,
+    Zone,
+    check_times,
+    describe,
+)
 from .output import remark
-from .register import Scheme, parse_metadata
 from .session import Session
 from .signals import until_ended
 
@@ -32,29 +48,11 @@ def run(
     command: Annotated[
         list[str] | None, typer.Argument(metavar="-- COMMAND...", help="What to run.", show_default=False)
     ] = None,
-    health_path: Annotated[
-        str | None,
-        typer.Option(
-            "--health-path",
-            metavar="PATH",
-            help="Well means: GET PATH answers 2xx. Default: its own listener accepts a connection.",
-        ),
-    ] = None,
-    health_interval: Annotated[
-        float, typer.Option("--health-interval", metavar="S", help="Seconds between two probes.")
-    ] = 2.0,
-    health_timeout: Annotated[
-        float, typer.Option("--health-timeout", metavar="S", help="Seconds that one probe may take.")
-    ] = 1.0,
-    health_failures: Annotated[
-        int,
-        typer.Option(
-            "--health-failures", min=1, metavar="N", help="Bad probes in a row that make it unready."
-        ),
-    ] = 3,
-    ready_timeout: Annotated[
-        float, typer.Option("--ready-timeout", metavar="S", help="Seconds that it may take to become ready.")
-    ] = 60.0,
+    health_path: HealthPath = None,
+    health_interval: HealthInterval = 2.0,
+    health_timeout: HealthTimeout = 1.0,
+    health_failures: HealthFailures = 3,
+    ready_timeout: ReadyTimeout = 60.0,
     replace: Annotated[
         bool,
         typer.Option(
@@ -66,29 +64,12 @@ def run(
         float,
         typer.Option("--bake", metavar="S", help="Seconds to be registered and well before --replace asks."),
     ] = 5.0,
-    version: Annotated[str | None, typer.Option("--version", metavar="V", help="What runs there.")] = None,
-    weight: Annotated[
-        float,
-        typer.Option("--weight", min=0, max=10_000, metavar="N", help="Its share of requests, 0 to 10000."),
-    ] = 100,
-    zone: Annotated[
-        str | None, typer.Option("--zone", metavar="Z", help="Default: $DISCO_ZONE.", show_default=False)
-    ] = None,
-    host: Annotated[
-        str | None,
-        typer.Option(
-            "--host",
-            metavar="ADDR",
-            help="The address that callers use. Default: $DISCO_HOST, else that of the interface which reaches the registry.",
-        ),
-    ] = None,
-    hostname: Annotated[
-        str | None,
-        typer.Option("--hostname", metavar="NAME", help="Default: $DISCO_HOSTNAME, else this host's name."),
-    ] = None,
-    slot: Annotated[
-        str, typer.Option("--slot", metavar="NAME", help="Tells instances on one host apart.")
-    ] = "0",
+    version: Version = None,
+    weight: Weight = 100,
+    zone: Zone = None,
+    host: Host = None,
+    hostname: Hostname = None,
+    slot: Slot = "0",
     port: Annotated[
         int | None,
         typer.Option("--port", min=1, max=65535, metavar="N", help="The port to use. Default: a free one."),
@@ -103,34 +84,12 @@ def run(
         bool,
         typer.Option("--socket", help="Bind the socket here and hand it over, as systemd does."),
     ] = False,
-    ttl: Annotated[
-        float,
-        typer.Option(
-            "--ttl", metavar="S", help="Seconds after which it leaves if all of this dies; 2 or more."
-        ),
-    ] = 15.0,
-    http_keepalive: Annotated[
-        float | None,
-        typer.Option(
-            "--http-keepalive",
-            min=0,
-            metavar="S",
-            help="Seconds that it keeps idle connections. Unsaid, callers assume 2.",
-        ),
-    ] = None,
-    metadata: Annotated[
-        list[str] | None, typer.Option("--metadata", metavar="K=V", help="Anything else. Can be repeated.")
-    ] = None,
+    ttl: Ttl = 15.0,
+    http_keepalive: HttpKeepalive = None,
+    metadata: Metadata = None,
     scheme: Annotated[Scheme, typer.Option("--scheme", help="What it speaks.")] = Scheme.HTTP,
-    drain_timeout: Annotated[
-        float, typer.Option("--drain-timeout", metavar="S", help="Seconds that a drain may take at most.")
-    ] = 20.0,
-    quiet: Annotated[
-        float,
-        typer.Option(
-            "--quiet", metavar="S", help="Seconds that a drain takes at least, for callers unknown."
-        ),
-    ] = 1.0,
+    drain_timeout: DrainTimeout = 20.0,
+    quiet: Quiet = 1.0,
     stop_timeout: Annotated[
         float, typer.Option("--stop-timeout", metavar="S", help="Seconds between SIGTERM and SIGKILL.")
     ] = 5.0,
@@ -168,46 +127,44 @@ def run(
         raise ConfigError(
             f"{session.source}: nothing that outlives this command can be registered in {address.scheme}://; use etcd://"
         )
-    if check_seconds("--ttl", ttl) < LEAST_TTL:
-        raise ConfigError(f"--ttl must be {LEAST_TTL:g} seconds or more; got {ttl:g}")
-    for name, seconds in (
-        ("--health-interval", health_interval),
-        ("--health-timeout", health_timeout),
-        ("--ready-timeout", ready_timeout),
-    ):
-        check_seconds(name, seconds)
-    for name, seconds in (
-        ("--bake", bake),
-        ("--drain-timeout", drain_timeout),
-        ("--quiet", quiet),
-        ("--stop-timeout", stop_timeout),
-    ):
-        check_seconds(name, seconds, zero=True)
+    check_times(
+        ttl=ttl,
+        positive={
+            "--health-interval": health_interval,
+            "--health-timeout": health_timeout,
+            "--ready-timeout": ready_timeout,
+        },
+        zero={
+            "--bake": bake,
+            "--drain-timeout": drain_timeout,
+            "--quiet": quiet,
+            "--stop-timeout": stop_timeout,
+        },
+    )
     if health_path is not None and not health_path.startswith("/"):
         raise ConfigError(f"--health-path begins with '/', such as '/healthz'; got {health_path!r}")
     doorway = Doorway(command=command or [], port=port, port_file=port_file, is_socket=socket)
-    record: dict[str, Any] = {
-        "version": version,
-        "zone": zone,
-        "weight": int(weight) if weight.is_integer() else weight,
-        "hostname": hostname,
-        "slot": slot,
-        "http_keepalive": http_keepalive,
-        "metadata": parse_metadata(metadata or []),
-    }
-    where = host or os.environ.get("DISCO_HOST") or own_address(address)
-    # What registering would complain about is said now, and not when the service is ready at last.
-    encode(
-        Instance(service=service, id="not-yet-known", host=where, port=1, scheme=str(scheme), **record),
-        hostnames=address.hostnames,
+    record = describe(
+        session,
+        service,
+        port=port or 1,
+        host=host,
+        scheme=scheme,
+        weight=weight,
+        metadata=metadata,
+        version=version,
+        zone=zone,
+        hostname=hostname,
+        slot=slot,
+        http_keepalive=http_keepalive,
     )
     plan = Plan(
         service=service,
         instance_id=uuid.uuid4().hex,
         doorway=doorway,
         registry=session.registry,
-        host=where,
-        scheme=str(scheme),
+        host=record.pop("host"),
+        scheme=record.pop("scheme"),
         record=record,
         health_path=health_path,
         health_interval=health_interval,
