@@ -59,6 +59,7 @@ class Endpoint:
         "on_idle",
         "rank",
         "requests",
+        "server_errors",
         "weight",
     )
 
@@ -75,6 +76,8 @@ class Endpoint:
         self.in_flight = 0
         self.requests = 0
         self.failures = 0
+        self.server_errors = 0
+        """Answers of 500 and above that are no failures: the application's own, and nothing to eject for."""
         self.is_held = False
         """It vanished from the registry, and is kept as a last resort: the first refused connection ends that."""
         self.is_retired = self.rank is Rank.NEVER
@@ -206,6 +209,10 @@ class Endpoint:
             self._stamp = now
             self._penalty = 0.0
             self._accrual.note_success(now, window)
+
+    def note_server_error(self) -> None:
+        with self._lock:
+            self.server_errors += 1
 
     def _stop_waiting(self, ticket: Ticket) -> None:
         self._waiting -= ticket.is_waiting

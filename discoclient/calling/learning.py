@@ -24,6 +24,8 @@ def learn(
         return
     ticket = send.ticket
     endpoint = ticket.endpoint
+    if outcome.status >= 500 and outcome.status not in UNAVAILABLE:
+        endpoint.note_server_error()
     is_good = kind is OutcomeKind.RESPONSE and outcome.status not in UNAVAILABLE
     if is_good and not ticket.is_probe and not ledger.is_curious:  # nearly always
         window = ledger.policies.outlier.success_window

@@ -10,7 +10,7 @@ from ..model.errors import RegistryError
 from ..model.instance import Instance, State
 from ..registry.address import RegistryAddress
 from ..registry.codec import BadRecord
-from ..registry.presence import Presence, decode_presence
+from ..registry.presence import Presence, read_presence
 from ..registry.protocol import Entry
 
 __all__ = ["Leaving", "find_leaving"]
@@ -53,6 +53,6 @@ def find_leaving(
 
 def _read(entry: Entry, range: str) -> Presence | None:
     try:
-        return decode_presence(entry.value, id=entry.key[len(range) :]) if entry.lease else None
+        return read_presence(entry, range)
     except BadRecord:
         return None

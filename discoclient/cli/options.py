@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from enum import StrEnum
 from typing import Annotated, Any, TypeAlias
 
@@ -36,6 +37,7 @@ __all__ = [
     "check_times",
     "describe",
     "parse_metadata",
+    "parse_seconds",
 ]
 
 
@@ -149,6 +151,14 @@ def describe(
     }
     encode(Instance(service=service, id="not-yet-known", port=port, **record), hostnames=address.hostnames)
     return record
+
+
+def parse_seconds(name: str, text: str) -> float:
+    """Seconds from ``60``, ``60s``, ``2m`` or ``1h``. Raises `ConfigError`."""
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(s|m|h|)\s*", text)
+    if found is None:
+        raise ConfigError(f"{name} is a time, such as 60, 60s or 2m; got {text!r}")
+    return check_seconds(name, float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]])
 
 
 def parse_metadata(pairs: list[str]) -> dict[str, str]:

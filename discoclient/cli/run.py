@@ -9,6 +9,7 @@ import typer
 
 from ..model.errors import ConfigError
 from ..model.instance import check_service
+from ..serving.canary import parse_threshold
 from ..serving.doorway import Doorway
 from ..serving.life import Terms
 from ..serving.plan import Plan
@@ -34,6 +35,7 @@ from .options import (
     Zone,
     check_times,
     describe,
+    parse_seconds,
 )
 from .output import remark
 from .session import Session
@@ -64,6 +66,22 @@ def run(
         float,
         typer.Option("--bake", metavar="S", help="Seconds to be registered and well before --replace asks."),
     ] = 5.0,
+    promote_after: Annotated[
+        str | None,
+        typer.Option(
+            "--promote-after",
+            metavar="S",
+            help="A canary: with the share of --weight for so many seconds (60, 60s, 2m), then with 100.",
+        ),
+    ] = None,
+    abort_if: Annotated[
+        str | None,
+        typer.Option(
+            "--abort-if",
+            metavar="EXPR",
+            help="What its callers may say before a canary is given up. Default: 'error_rate > 0.02'.",
+        ),
+    ] = None,
     version: Version = None,
     weight: Weight = 100,
     zone: Zone = None,
@@ -105,11 +123,16 @@ def run(
     over (descriptor 3, $LISTEN_FDS, $LISTEN_PID), and then --health-path, or READY=1 at $NOTIFY_SOCKET, says when it is
     ready; with --port-file it chooses for itself. It also gets $DISCO_SERVICE and $DISCO_INSTANCE.
 
+    A canary (--weight 5 --promote-after 60s) begins with a small share. Its callers tell in the registry how many of their
+    requests to it failed (no answer, or a status of 500 and above). More than --abort-if allows, of 20 or more, and it is
+    drained and ends with 3; else, after that time and 20 requests at least, it gets its full share, and --replace begins.
+
     \b
     Examples:
       disco run experiment --health-path /healthz -- python service.py --port {port}
       disco run experiment --replace --version 2.4.1 --health-path /healthz -- node server.js
       disco run experiment --health-path /healthz -- uvicorn app:app --fd {fd}
+      disco run experiment --replace --weight 5 --promote-after 60s --abort-if 'error_rate > 0.02' -- ./serve {port}
 
     \b
     Exit codes:
@@ -143,6 +166,10 @@ def run(
     )
     if health_path is not None and not health_path.startswith("/"):
         raise ConfigError(f"--health-path begins with '/', such as '/healthz'; got {health_path!r}")
+    if abort_if is not None and promote_after is None:
+        raise ConfigError("--abort-if judges a canary: give --promote-after as well")
+    trial = None if promote_after is None else parse_seconds("--promote-after", promote_after)
+    threshold = None if trial is None else parse_threshold(abort_if or "error_rate > 0.02")
     doorway = Doorway(command=command or [], port=port, port_file=port_file, is_socket=socket)
     record = describe(
         session,
@@ -173,7 +200,10 @@ def run(
         ttl=ttl,
         quiet=quiet,
         drain_timeout=drain_timeout,
-        terms=Terms(ready_timeout=ready_timeout, bake=bake, stop_timeout=stop_timeout, replace=replace),
+        threshold=threshold,
+        terms=Terms(
+            ready_timeout=ready_timeout, bake=bake, stop_timeout=stop_timeout, replace=replace, trial=trial
+        ),
     )
     runner = Runner(plan, say=remark)
     with until_ended(runner.stop):

@@ -9,10 +9,11 @@ import socket
 import uuid
 from collections.abc import Callable, Mapping
 from random import Random
+from types import MappingProxyType
 
 from ..model.errors import RegistryDenied, RegistryError
 from ..registry.keys import Keys
-from ..registry.presence import Presence, encode_presence
+from ..registry.presence import Outcomes, Presence, encode_presence
 from ..registry.protocol import Registry
 from .attendance import (
     Attendance,
@@ -87,12 +88,21 @@ class PresenceKeeper:
             logger.info("%s: the registry does not take our presence; going on without", service)
         return attendance.is_announced(service)
 
-    def tell(self, service: str, applied: int, busy: Mapping[str, int]) -> None:
-        """This process knows all of *service* up to revision *applied*, and waits for *busy*, requests by instance."""
+    def tell(
+        self,
+        service: str,
+        applied: int,
+        busy: Mapping[str, int],
+        outcomes: Mapping[str, Outcomes] = MappingProxyType({}),
+    ) -> None:
+        """This process knows all of *service* up to revision *applied*, waits for *busy*, requests by instance, and has seen
+        *outcomes* of those that are observed.
+        """
         presence = Presence(
             id=self.id,
             applied=applied,
             busy=dict(busy),
+            outcomes=dict(outcomes),
             pid=os.getpid(),
             hostname=os.environ.get("DISCO_HOSTNAME") or socket.gethostname(),
             kind=self._kind,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable, Collection, Hashable, Mapping
@@ -20,6 +21,7 @@ from ..registry.codec import BadRecord, decode
 from ..registry.happenings import Phase, WatchSettings
 from ..registry.keys import Keys
 from ..registry.last_known import LastKnownFile, last_known_path
+from ..registry.presence import OBSERVED, Outcomes
 from ..registry.protocol import Entry, Listing, Registry, Untrusted
 from .follower import Follower
 from .presence import PresenceKeeper
@@ -29,6 +31,9 @@ from .shared import SharedThings
 from .slot import Slot
 
 __all__ = ["Resolver"]
+
+OBSERVE_PERIOD = 2.0
+"""Seconds between two words on what became of the requests to an instance on trial."""
 
 T = TypeVar("T")
 
@@ -71,6 +76,9 @@ class Resolver:
         self._applied = 0  # what is published: the follower's revision may be ahead of it for a moment
         self._owes_word = True  # once, so that it is seen what we know
         self._has_joined = False
+        self._observed: set[str] = set()
+        self._told: dict[str, Outcomes] = {}
+        self._observing: asyncio.TimerHandle | None = None
         self._keys = keys
         self._prefix = keys.service(service)
         self._hostnames = hostnames
@@ -221,6 +229,8 @@ class Resolver:
 
     def close(self) -> None:
         """Retire everything, and close what was shared."""
+        if self._observing is not None:
+            self._observing.cancel()
         self._publisher.close()
         self.close_shared()
 
@@ -237,9 +247,32 @@ class Resolver:
     def _acknowledge(self) -> None:
         """Tell those who drain that they get nothing new from here, and what they still have."""
         if self.presence is not None and self._owes_word:
-            busy = self._publisher.busy()
-            self.presence.tell(self.service, self._applied, busy)
+            busy, self._told = self._publisher.busy(), self._outcomes()
+            self.presence.tell(self.service, self._applied, busy, self._told)
             self._owes_word = bool(busy)
+
+    def _outcomes(self) -> dict[str, Outcomes]:
+        endpoints = self.endpoints
+        return {
+            id: Outcomes(endpoint.requests, endpoint.failures + endpoint.server_errors)
+            for id in sorted(self._observed)
+            if (endpoint := endpoints.get(id)) is not None
+        }
+
+    def _observe(self) -> None:
+        """Now and then tell what became of the requests to those on trial, for as long as there are any."""
+        if self.presence is None or self._observing is not None:
+            return
+
+        def look() -> None:
+            self._observing = None
+            if self._outcomes() != self._told:
+                self._owes_word = True
+                self._acknowledge()
+            if self._observed:
+                self._observe()
+
+        self._observing = asyncio.get_running_loop().call_later(OBSERVE_PERIOD, look)
 
     def _on_idle(self) -> None:
         self._post(self._acknowledge)
@@ -279,7 +312,14 @@ class Resolver:
             self._prefix + id in follower.skipped or (id in by_id and by_id[id].state is State.DRAINING)
             for id in changed
         )
+        self._observed = {
+            id
+            for id in self._observed.union(changed)
+            if id in by_id and by_id[id].extra.get(OBSERVED) is True
+        }
         self._acknowledge()
+        if self._observed:
+            self._observe()
         if not snapshot.suspect:
             for saver in self._savers.values():
                 saver.save(snapshot)

@@ -17,6 +17,7 @@ from ..model.instance import ID_PATTERN, Instance, check_service
 from ..model.policy import check_seconds
 from ..registry.address import RegistryAddress
 from ..registry.codec import BadRecord, encode
+from ..registry.presence import OBSERVED
 from ..registry.static import FIXED
 
 __all__ = ["LEAST_TTL", "Arguments"]
@@ -63,6 +64,7 @@ _VALID: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value is None or (isinstance(value, str) and ID_PATTERN.fullmatch(value) is not None),
         "8 to 64 of a-z, 0-9 and '-', or None for a new one",
     ),
+    "observed": (lambda value: isinstance(value, bool), "True or False"),
     "on_retire": (
         lambda value: value is None or callable(value),
         "a function of the reason, or of nothing, or None",
@@ -96,6 +98,7 @@ class Arguments:
     timeout: float
     on_state: Callable[[str], None] | None
     on_retire: Callable[..., object] | None
+    observed: bool
 
     def __post_init__(self) -> None:
         check_service(self.service)
@@ -133,6 +136,7 @@ class Arguments:
             weight=self.weight,
             http_keepalive=self.http_keepalive,
             metadata=dict(self.metadata or {}),
+            extra={OBSERVED: True} if self.observed else {},
             registered_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
         try:

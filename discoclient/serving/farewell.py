@@ -8,10 +8,9 @@ from random import Random
 
 from ..control.follower import Follower
 from ..model.errors import RegistryDenied
-from ..registry.codec import BadRecord
 from ..registry.happenings import WatchSettings
-from ..registry.presence import Presence, decode_presence
-from ..registry.protocol import Entry, Registry
+from ..registry.presence import Presence, read_presence
+from ..registry.protocol import Registry
 from .drain import Drain, Drained
 
 __all__ = ["Farewell"]
@@ -38,11 +37,10 @@ class Farewell:
         self._in_flight = in_flight
         self._clock = clock
         self._changed = asyncio.Event()
-        self._range = range
         self._follower = Follower[Presence](
             registry,
             range,
-            self._decode,
+            lambda entry: read_presence(entry, range),
             self._see,
             settings=settings,
             clock=clock,
@@ -80,11 +78,6 @@ class Farewell:
             if following is not None:
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)
-
-    def _decode(self, entry: Entry) -> Presence:
-        if not entry.lease:  # whoever it was is not bound to end
-            raise BadRecord("it has no lease")
-        return decode_presence(entry.value, id=entry.key[len(self._range) :])
 
     def _see(self, follower: Follower[Presence], touched: object) -> None:
         if not follower.is_stale:  # one member's word, which may lack somebody

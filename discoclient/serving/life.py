@@ -26,7 +26,7 @@ class Phase(StrEnum):
     """Until it is ready."""
     REGISTERING = "registering"
     BAKING = "baking"
-    """Registered, and watched for a while before the older ones are asked to go."""
+    """Registered, and watched for a while before the older ones are asked to go, and it gets its full share."""
     SERVING = "serving"
     DRAINING = "draining"
     STOPPING = "stopping"
@@ -42,6 +42,8 @@ class Act(StrEnum):
     REGISTER = "register"
     SAY_READY = "say-ready"
     SAY_UNREADY = "say-unready"
+    PROMOTE = "promote"
+    """It has stood its trial: it gets its full share."""
     REPLACE = "replace"
     """Ask the older instances to retire, and wait for them."""
     DRAIN = "drain"
@@ -58,6 +60,8 @@ class Event(StrEnum):
     WELL = "well"
     UNWELL = "unwell"
     REGISTERED = "registered"
+    OBJECTION = "objection"
+    """Its callers speak against it."""
     REFUSED = "refused"
     """It could not be registered."""
     LEFT = "left"
@@ -72,12 +76,23 @@ Acts: TypeAlias = "list[Act]"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """Times in seconds, as ``disco run`` documents them. ``replace``: whether it takes over from older ones."""
+    """Times in seconds, as ``disco run`` documents them. ``replace``: whether it takes over from older ones.
+
+    ``trial``: how long its callers are listened to before it gets its full share; ``None``: it has it from the start.
+    """
 
     ready_timeout: float = 60.0
     bake: float = 5.0
     stop_timeout: float = 5.0
     replace: bool = False
+    trial: float | None = None
+
+    @property
+    def watch(self) -> float | None:
+        """How long it is watched before it has taken over; ``None``: it need not."""
+        if self.trial is None:
+            return self.bake if self.replace else None
+        return max(self.trial, self.bake if self.replace else 0.0)
 
 
 class Life:
@@ -123,6 +138,8 @@ class Life:
                 return self._unwell(now, reason)
             case Event.REGISTERED:
                 return self._registered(now)
+            case Event.OBJECTION:
+                return self._objection(reason)
             case Event.REFUSED:
                 self._give_up(NO_REGISTRY, reason)
                 return self._leave() if self._exit is not None else self._terminate(now)
@@ -162,7 +179,8 @@ class Life:
                 self.wake_at = now + interval
             case Phase.BAKING:
                 self.phase = Phase.SERVING
-                return [Act.REPLACE]
+                acts = [Act.PROMOTE] if self._terms.trial is not None else []
+                return [*acts, Act.REPLACE] if self._terms.replace else acts
             case Phase.STOPPING:
                 return self._kill()
         return []
@@ -183,13 +201,20 @@ class Life:
             return [Act.SAY_UNREADY, *self._drain()]
         return [Act.SAY_UNREADY] if self.phase is Phase.SERVING else []
 
+    def _objection(self, reason: str) -> Acts:
+        if self.phase is not Phase.BAKING:
+            return []
+        self._give_up(NOT_READY, f"it failed its trial: {reason}")
+        return self._drain()
+
     def _registered(self, now: float) -> Acts:
         if self._exit is not None:
             return self._leave()
         if self._is_stopping:
             return self._drain()
-        if self._terms.replace:
-            self.phase, self.wake_at = Phase.BAKING, now + self._terms.bake
+        watch = self._terms.watch
+        if watch is not None:
+            self.phase, self.wake_at = Phase.BAKING, now + watch
             return [] if self._is_well else self._unwell(now, "right after it was ready")
         self.phase = Phase.SERVING
         return [] if self._is_well else [Act.SAY_UNREADY]

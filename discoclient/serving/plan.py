@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .canary import Threshold
 from .doorway import Doorway
 from .life import Terms
 
@@ -30,6 +31,10 @@ class Plan:
     ttl: float = 15.0
     quiet: float = 1.0
     drain_timeout: float = 20.0
+    threshold: Threshold | None = None
+    """What ends a trial."""
+    full_weight: float = 100
+    """Its share once it has stood a trial."""
     terms: Terms = field(default_factory=Terms)
 
 

@@ -17,6 +17,7 @@ from ..registry.asked import Asked, decode_asked
 from ..registry.codec import encode
 from ..registry.happenings import WatchSettings
 from ..registry.keys import Keys
+from ..registry.presence import OBSERVED
 from ..registry.protocol import Entry, Registry
 from .chronicle import STATE_AT
 from .drain import Drain, Drained
@@ -137,14 +138,18 @@ class Registrar:
         keeper = self._keeper
         said_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         extra = {**self.instance.extra, STATE_AT: said_at}
-        self.instance = replace(self.instance, state=state, extra=extra)
-        self._start(keeper.want(encode(self.instance, hostnames=self._hostnames), self._clock()))
+        self._want(replace(self.instance, state=state, extra=extra))
         await self._settle()
         await self._until(
             lambda: keeper.is_settled or keeper.is_leaving or self._is_hurried,
             TELL_TIMEOUT if timeout is None else timeout,
         )
         return keeper.is_settled
+
+    async def weigh(self, weight: float) -> None:
+        """Put another weight into the record, and no longer have callers tell what becomes of their requests."""
+        extra = {name: value for name, value in self.instance.extra.items() if name != OBSERVED}
+        self._want(replace(self.instance, weight=weight, extra=extra))
 
     async def drain(self, quiet: float, timeout: float) -> Drained:
         """Say that it is leaving, and wait until all callers have left and nothing is in flight (see `serving.drain`).
@@ -251,6 +256,12 @@ class Registrar:
             return False
         return True
 
+    def _want(self, instance: Instance) -> None:
+        """From now on the record should be this one. Raises `ConfigError`, and leaves it as it is, if it can't."""
+        value = encode(instance, hostnames=self._hostnames)
+        self.instance = instance
+        self._start(self._keeper.want(value, self._clock()))
+
     def _heard(self, follower: Follower[Asked], touched: object) -> None:
         asked = next(iter(follower.records.values()), Asked())
         if asked == self._asked or self._keeper.is_leaving:
@@ -258,8 +269,7 @@ class Registrar:
         self._asked = asked
         if asked.weight is not None and asked.weight != self.instance.weight:
             logger.info("%s: the weight is %g now, as it was asked", self._key, asked.weight)
-            self.instance = replace(self.instance, weight=asked.weight)
-            self._start(self._keeper.want(encode(self.instance, hostnames=self._hostnames), self._clock()))
+            self._want(replace(self.instance, weight=asked.weight))
         self._on_asked(asked)
 
     def _seen(self, follower: Follower[Entry], touched: object) -> None:

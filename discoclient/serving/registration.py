@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self, cast
@@ -24,6 +22,7 @@ from .arguments import LEAST_TTL, Arguments
 from .drain import Drained
 from .load import Load
 from .registrar import Registrar
+from .retiring import call_on_retire
 
 __all__ = ["LEAST_TTL", "Registration", "own_address", "prepare", "register"]
 
@@ -81,6 +80,11 @@ class Registration:
         """Say whether the service is well. While it is not, callers come only if nothing else is left."""
         if self._is_mine():
             self._wait(self._registrar.announce, InstanceState.READY if is_ready else InstanceState.UNREADY)
+
+    def set_weight(self, weight: float) -> None:
+        """Change its share of the requests, 0 to 10,000."""
+        if self._is_mine():
+            self._wait(self._registrar.weigh, weight)
 
     def drain(self) -> Drained:
         """Ask callers to leave, and wait until they have; go on serving meanwhile. Cannot be taken back.
@@ -192,11 +196,7 @@ class Registration:
         if self._on_retire is None:
             await self._close()
             return
-        function = (
-            partial(self._on_retire, retirement.reason) if _takes_one(self._on_retire) else self._on_retire
-        )
-        # A thread of its own: what it does may wait for this loop.
-        threading.Thread(target=_call, args=(function,), name="discoclient-retire", daemon=True).start()
+        call_on_retire(self._on_retire, retirement.reason)
 
 
 def register(
@@ -221,6 +221,7 @@ def register(
     timeout: float = 10.0,
     on_state: Callable[[str], None] | None = None,
     on_retire: Callable[..., object] | None = None,
+    observed: bool = False,
 ) -> Registration:
     """Register a service that is ready at *port*, and keep it registered, from a thread of its own.
 
@@ -254,6 +255,8 @@ def register(
             registry (``disco drain``, ``disco run --replace``), and all callers have left: now is the time to end, for
             instance by ``lambda: os.kill(os.getpid(), signal.SIGTERM)``. On a thread of its own. Without it the registration
             leaves the registry, and that is all.
+        observed: callers tell in the registry, every 2 seconds, how many of their requests to it failed, until
+            `Registration.set_weight` is called. Default false.
 
     Raises:
         ConfigError: an argument is wrong, or the registry is ``static://...``, where nothing can be registered.
@@ -290,23 +293,6 @@ def prepare(**given: Any) -> Registration:
         )
 
     return Registration(make, shared, arguments)
-
-
-def _takes_one(function: Callable[..., object]) -> bool:
-    try:
-        inspect.signature(function).bind("")
-    except TypeError:
-        return False
-    except ValueError:  # it has no signature, as some functions in C
-        return True
-    return True
-
-
-def _call(function: Callable[[], object]) -> None:
-    try:
-        function()
-    except Exception:
-        logger.exception("on_retire failed")
 
 
 def _check_thread(shared: Hub) -> None:

@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 
 from ..control.hub import Hub, find_address, hub
 from ..model.errors import RegistryError, RegistryUnavailable
-from ..model.instance import Instance
 from ..system.notify import notify
 from .asking import find
+from .canary import Jury, Threshold
 from .child import Child
 from .doorway import Way
 from .drain import Drained
@@ -26,6 +26,8 @@ from .prober import Prober
 from .readiness import readiness
 from .registration import Registration, register
 from .replacing import Replacement, Takeover
+from .reporting import Reporter
+from .trial import Trial
 
 __all__ = ["Runner"]
 
@@ -68,7 +70,9 @@ class Runner:
         self._health = Health(failures=plan.health_failures)
         self._registration: Registration | None = None
         self._takeover: Takeover | None = None
-        self._was_lost = False
+        self._jury: Jury | None = None
+        self._has_hesitated = False
+        self._reporter = Reporter(say)
         self._jobs: list[Future[Any]] = []
         self._worker = ThreadPoolExecutor(1, "disco-run")
 
@@ -190,7 +194,10 @@ class Runner:
         try:
             news = self._news.get(timeout=wait)
         except queue.Empty:
-            doubt = self._health.problem if self._health.is_doubted or life.phase is Phase.WAITING else ""
+            doubt = self._doubt(life)
+            if doubt and life.phase is Phase.BAKING and not self._has_hesitated:
+                self._has_hesitated = True
+                self._say(f"not decided yet: {doubt}")
             return life.tick(monotonic(), doubt=doubt, interval=self._plan.health_interval)
         now = monotonic()
         match news:
@@ -198,10 +205,10 @@ class Runner:
                 self._say(f"the command ended with exit code {code}")
                 return life.exited(code, now)
             case Drained():
-                self._report_drain(news)
+                self._reporter.drained(news)
                 return life.drained(news.is_clean, now)
             case Replacement():
-                self._report_replacement(news)
+                self._reporter.replaced(news)
             case Trouble(error):
                 raise error
             case (event, reason):
@@ -209,8 +216,14 @@ class Runner:
             case "draining" if life.phase in (Phase.BAKING, Phase.SERVING):
                 return life.handle(Event.RETIRE, now)
             case str(state):
-                self._report_state(state)
+                self._reporter.state(state)
         return []
+
+    def _doubt(self, life: Life) -> str:
+        """Why it can't be decided yet, or what is wrong."""
+        if self._health.is_doubted or life.phase is Phase.WAITING:
+            return self._health.problem
+        return self._jury.doubt if self._jury is not None and life.phase is Phase.BAKING else ""
 
     # ---- what is to be done
 
@@ -224,6 +237,9 @@ class Runner:
                 is_ready = act is Act.SAY_READY
                 self._say("ready again" if is_ready else f"unready: {self._health.problem}")
                 self._work(lambda: registration.set_ready(is_ready))
+            case Act.PROMOTE if registration is not None:
+                self._say(f"it has stood its trial: weight {self._plan.full_weight:g}")
+                self._work(lambda: registration.set_weight(self._plan.full_weight))
             case Act.REPLACE if self._takeover is not None:
                 self._hub.background.post(self._takeover.begin)
             case Act.DRAIN if registration is not None:
@@ -267,6 +283,7 @@ class Runner:
                 timeout=REGISTRY_TIMEOUT,
                 on_state=self._news.put,
                 on_retire=lambda: self._tell(Event.RETIRE),
+                observed=plan.threshold is not None,
                 **plan.record,
             )
         except RegistryError as error:
@@ -277,6 +294,8 @@ class Runner:
         notify("READY=1", os.environ)
         if plan.terms.replace:
             self._prepare_takeover(registration)
+        if plan.threshold is not None:
+            self._begin_trial(plan.threshold)
         self._tell(Event.REGISTERED)
 
     def _leave(self) -> None:
@@ -284,6 +303,20 @@ class Runner:
             self._registration.leave()
         self._child.end()
         self._tell(Event.LEFT)
+
+    def _begin_trial(self, threshold: Threshold) -> None:
+        shared, plan = self._hub, self._plan
+        self._jury = Jury(plan.instance_id, threshold)
+        trial = Trial(
+            self._jury,
+            shared.registry(self._address),
+            self._address.keys.clients(plan.service),
+            on_objection=lambda reason: self._tell(Event.OBJECTION, reason),
+            settings=shared.settings,
+            clock=monotonic,
+            rng=shared.rng,
+        )
+        self._submit(trial.run())
 
     def _prepare_takeover(self, registration: Registration) -> None:
         plan, address = self._plan, self._address
@@ -300,36 +333,3 @@ class Runner:
             self._news.put(await takeover.run())
 
         self._submit(run())
-
-    # ---- what people are told
-
-    def _report_state(self, state: str) -> None:
-        if state == "lost":
-            self._was_lost = True
-            self._say("the registration is lost; it is put back as soon as the registry allows")
-        elif state == "registered" and self._was_lost:
-            self._was_lost = False
-            self._say("registered again")
-
-    def _report_drain(self, drained: Drained) -> None:
-        callers = {0: "no callers", 1: "1 caller has left"}.get(
-            drained.callers, f"{drained.callers} callers have left"
-        )
-        how = callers if drained.is_clean else f"not clean: {drained.problem}"
-        self._say(f"drained in {drained.seconds:.1f} s ({how})")
-
-    def _report_replacement(self, replacement: Replacement) -> None:
-        if not replacement.gone and not replacement.left:
-            self._say("took over; there was no older instance here")
-            return
-        gone = ", ".join(_name(instance) for instance in replacement.gone) or "nobody"
-        self._say(f"took over from {gone} in {replacement.seconds:.1f} s")
-        for instance in replacement.left:
-            self._say(
-                f"still there: {_name(instance)}, which was asked to retire {replacement.seconds:.0f} s ago"
-            )
-
-
-def _name(instance: Instance) -> str:
-    version = f" {instance.version}" if instance.version else ""
-    return f"{instance.id[:8]}{version} (pid {instance.pid})"

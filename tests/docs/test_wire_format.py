@@ -220,6 +220,9 @@ def test_the_other_printed_values_are_valid_and_their_tables_complete(name: str)
         presence = decode_presence(source.replace("5b0c...", id).encode(), id=id)
         assert presence.applied == printed["applied"]
         assert presence.busy == printed["busy"]
+        assert {id: [each.requests, each.failures] for id, each in presence.outcomes.items()} == printed[
+            "outcomes"
+        ]
         assert json.loads(encode_presence(presence)) == printed | {"id": id}
 
 
