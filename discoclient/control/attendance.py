@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from typing import TypeAlias
 
@@ -95,6 +95,8 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
+    """``lease``: under which it was tried; 0 for a `Grant`, and where it was lost before."""
+
     step: Step
     error: RegistryError
     lease: int = 0
@@ -105,14 +107,15 @@ Event: TypeAlias = Granted | Renewed | Written | Deleted | Failed
 
 @dataclass(slots=True)
 class _Key:
-    """What stands at one service's key, as far as we know, and what should."""
+    """What stands at one service's key, as far as we know, and what should. One step of it at a time, whatever the lease."""
 
     wanted: bytes | None
     written: bytes | None = None
     expected: int | None = 0
     is_under_way: bool = False
-    is_going: bool = False
-    times: deque[float] = field(default_factory=lambda: deque(maxlen=WRITES))
+    is_unsure: bool = (
+        False  # something else may stand there, or nothing: an answer is not there yet, or was lost
+    )
 
 
 class Attendance:
@@ -121,6 +124,7 @@ class Attendance:
     def __init__(self, *, rng: Random) -> None:
         self._rng = rng
         self._keys: dict[str, _Key] = {}
+        self._times: dict[str, deque[float]] = {}  # when each was written
         self._retries = self._new_retries()
         self._renew_at: float | None = None
         self._grant_at: float | None = None
@@ -143,7 +147,7 @@ class Attendance:
     def is_announced(self, service: str) -> bool:
         """Whether the registry has a key of ours for *service*, of whatever age."""
         key = self._keys.get(service)
-        return key is not None and key.written is not None and not key.is_going and self.lease is not None
+        return key is not None and key.written is not None and self.lease is not None
 
     def want(self, service: str, value: bytes, now: float) -> list[Step]:
         """From now on the key of *service* should hold *value*."""
@@ -164,18 +168,24 @@ class Attendance:
     def handle(self, event: Event, now: float) -> list[Step]:
         match event:
             case Granted(lease, sent_at):
-                self.lease, self.deadline, self._is_granting = lease, sent_at + lease.ttl, False
+                self.lease, self.deadline = lease, sent_at + lease.ttl
+                self._is_granting = self.is_refused = False
                 self._renew_at = now + jittered(self._rng, lease.ttl / 3, 0.1)
                 return self._write_all(now)
             case Renewed(ttl, sent_at, lease_id) if self._is_held(lease_id):
                 self.deadline = sent_at + ttl
                 self._renew_at = now + jittered(self._rng, ttl / 3, 0.1)
-            case Written() if self._is_held(event.lease):
+            case Written():
                 return self._written(event, now)
             case Deleted(service):
                 return self._deleted(service, now)
-            case Failed() if event.lease == 0 or self._is_held(event.lease):
-                return self._failed(event, now)
+            case Failed(Write() | Delete() as step):
+                return self._failed_at_key(event, step, now)
+            case Failed(Grant()):
+                self._is_granting = False
+                self._grant_at = now + self._pause(event)
+            case Failed(Renew()) if self._is_held(event.lease):
+                return self._failed_to_renew(event, now)
         return []
 
     def tick(self, now: float) -> list[Step]:
@@ -188,6 +198,11 @@ class Attendance:
         if self._renew_at is not None and self._renew_at <= now:
             self._renew_at = None
             steps.append(Renew())
+            self._times = {
+                service: times
+                for service, times in self._times.items()
+                if service in self._keys or now < times[-1] + PERIOD
+            }
         for service in [service for service, due in self._resting.items() if due <= now]:
             del self._resting[service]
             steps += self._write(service, self._keys[service], now)
@@ -198,60 +213,61 @@ class Attendance:
     def _written(self, event: Written, now: float) -> list[Step]:
         key = self._keys[event.service]
         key.is_under_way = False
-        if event.put.is_done:
-            key.written, key.expected = event.value, event.put.revision
+        if not self._is_held(event.lease):
+            key.is_unsure = False  # it goes with that lease
+        elif event.put.is_done:
+            key.written, key.expected, key.is_unsure = event.value, event.put.revision, False
             self._retries, self.is_refused = self._new_retries(), False
         else:  # an earlier write of ours, whose answer was lost: what stands there is ours alone to replace
+            key.is_unsure = event.put.present is not None
             key.expected = event.put.present.mod_revision if event.put.present is not None else 0
         return self._write(event.service, key, now)
 
     def _deleted(self, service: str, now: float) -> list[Step]:
         key = self._keys[service]
-        key.is_under_way = key.is_going = False
-        key.written, key.expected = None, 0
-        if key.wanted is not None:
-            return self._write(service, key, now)
-        del self._keys[service]
-        return []
+        key.is_under_way = key.is_unsure = False
+        key.expected = 0
+        return self._write(service, key, now)
 
-    def _failed(self, failed: Failed, now: float) -> list[Step]:
-        step = failed.step
-        self._is_granting &= not isinstance(step, Grant)
-        if isinstance(step, Write | Delete):
-            key = self._keys[step.service]
-            key.is_under_way = key.is_going = False
-            key.expected = None  # it may have been done all the same
+    def _failed_at_key(self, failed: Failed, step: Write | Delete, now: float) -> list[Step]:
+        key = self._keys[step.service]
+        key.is_under_way = False
+        key.expected = None  # it may have been done all the same
+        if self._is_held(failed.lease):
+            if isinstance(failed.error, LeaseExpired):
+                return self._lose(now)
+            self._resting[step.service] = now + self._pause(failed)
+        return self._write(step.service, key, now)
+
+    def _failed_to_renew(self, failed: Failed, now: float) -> list[Step]:
         if isinstance(failed.error, LeaseExpired):
             return self._lose(now)
-        self.is_refused = isinstance(failed.error, RegistryDenied)
-        wait = DENIED_PAUSE if self.is_refused else next(self._retries)
-        match step:
-            case Grant():
-                self._grant_at = now + wait
-            case Renew():
-                ttl = self.lease.ttl if self.lease is not None else 1.0
-                self._renew_at = now + self._rng.uniform(0.5, 1.0) * min(1.0, ttl / 10)
-            case Write(service=service) | Delete(service=service):
-                self._resting[service] = now + wait
+        ttl = self.lease.ttl if self.lease is not None else 1.0
+        self._renew_at = now + self._rng.uniform(0.5, 1.0) * min(1.0, ttl / 10)
         return []
 
     # ---- what follows
 
     def _write(self, service: str, key: _Key, now: float) -> list[Step]:
         """What brings the key to what it should hold, if that may be done now."""
-        if key.is_under_way or service in self._resting or self.lease is None or key.written == key.wanted:
-            if key.wanted is None and not key.is_under_way and self.lease is None:
-                self._keys.pop(service, None)  # it is gone with its lease, or soon
-                self._resting.pop(service, None)
+        if key.is_under_way or service in self._resting:
+            return []
+        stands = key.is_unsure or key.written is not None
+        if key.wanted is None and (self.lease is None or not stands):  # it is gone, or goes with its lease
+            del self._keys[service]
+            return []
+        if self.lease is None or (key.written == key.wanted and not key.is_unsure):
             return []
         if key.wanted is None:
-            key.is_under_way = key.is_going = True
+            key.is_under_way = key.is_unsure = True
+            key.written = None
             return [Delete(service)]
-        if len(key.times) == WRITES and now < key.times[0] + PERIOD:
-            self._resting[service] = key.times[0] + PERIOD
+        times = self._times.setdefault(service, deque(maxlen=WRITES))
+        if len(times) == WRITES and now < times[0] + PERIOD:
+            self._resting[service] = times[0] + PERIOD
             return []
-        key.times.append(now)
-        key.is_under_way = True
+        times.append(now)
+        key.is_under_way = key.is_unsure = True
         return [Write(service, key.wanted, key.expected)]
 
     def _write_all(self, now: float) -> list[Step]:
@@ -263,10 +279,18 @@ class Attendance:
         self._resting.clear()
         for key in self._keys.values():
             key.written = key.expected = None
-            key.is_under_way = key.is_going = False
-        self._keys = {service: key for service, key in self._keys.items() if key.wanted is not None}
-        self._grant_at = now + self._rng.uniform(0.0, LOST_PAUSE) if self._keys else None
+            key.is_unsure = key.is_under_way
+        wanted = {service for service, key in self._keys.items() if key.wanted is not None}
+        # What is under way is answered yet: until then nothing else is written there, or the two might change places.
+        self._keys = {
+            service: key for service, key in self._keys.items() if service in wanted or key.is_under_way
+        }
+        self._grant_at = now + self._rng.uniform(0.0, LOST_PAUSE) if wanted else None
         return []
+
+    def _pause(self, failed: Failed) -> float:
+        self.is_refused = isinstance(failed.error, RegistryDenied)
+        return DENIED_PAUSE if self.is_refused else next(self._retries)
 
     def _ask_for_lease(self) -> list[Step]:
         if self._is_granting:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from random import Random
 from types import MappingProxyType
 
-from ..model.errors import RegistryDenied, RegistryError
+from ..model.errors import LeaseExpired, RegistryDenied, RegistryError
 from ..registry.keys import Keys
 from ..registry.presence import Outcomes, Presence, encode_presence
 from ..registry.protocol import Registry
@@ -168,8 +168,10 @@ class PresenceKeeper:
                 case Delete(service):
                     await registry.delete(self._keys.client(service, self.id))
                     event = Deleted(service)
-                case _:
+                case Renew():
                     return
+                case Write():
+                    event = Failed(step, LeaseExpired("lost before it could be written"))
         except RegistryError as error:
             logger.debug("%s of our presence failed: %s", type(step).__name__, error)
             if isinstance(error, RegistryDenied) and not self._was_refused:
