@@ -129,7 +129,7 @@ class Life:
         match event:
             case Event.STOP:
                 self._signals += 1
-                return self._stop(now)
+                return self._stop(now) or self._insist()
             case Event.RETIRE:
                 return self._stop(now)
             case Event.WELL:
@@ -210,8 +210,10 @@ class Life:
     def _registered(self, now: float) -> Acts:
         if self._exit is not None:
             return self._leave()
+        if self._is_killed:
+            return self._terminate(now)
         if self._is_stopping:
-            return self._drain()
+            return [*self._drain(), *([Act.HURRY] if self._signals > 1 else [])]
         watch = self._terms.watch
         if watch is not None:
             self.phase, self.wake_at = Phase.BAKING, now + watch
@@ -228,11 +230,18 @@ class Life:
                 self._is_stopping = True
             case Phase.BAKING | Phase.SERVING:
                 return self._drain()
-            case Phase.DRAINING if self._signals == 2:
-                return [Act.HURRY]
-            case Phase.DRAINING | Phase.STOPPING if self._signals > 2:
+        return []
+
+    def _insist(self) -> Acts:
+        """A signal, and what the first one asked for is under way."""
+        if self.phase is Phase.DRAINING and self._signals == 2:
+            return [Act.HURRY]
+        if self.phase in (Phase.REGISTERING, Phase.DRAINING, Phase.STOPPING) and self._signals > 2:
+            if (
+                self.phase is not Phase.REGISTERING
+            ):  # else first it has to be known what there is to take back
                 self.phase = Phase.STOPPING
-                return self._kill()
+            return self._kill() if self._exit is None else []
         return []
 
     # ---- what follows
@@ -242,7 +251,10 @@ class Life:
         return [Act.DRAIN]
 
     def _terminate(self, now: float) -> Acts:
-        self.phase, self.wake_at = Phase.STOPPING, now + self._terms.stop_timeout
+        self.phase = Phase.STOPPING
+        if self._is_killed:
+            return []
+        self.wake_at = now + self._terms.stop_timeout
         return [Act.TERMINATE]
 
     def _kill(self) -> Acts:
