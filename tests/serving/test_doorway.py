@@ -98,9 +98,8 @@ def test_the_port_stands_in_the_environment_where_that_is_how_it_is_told() -> No
 
 def test_what_others_handed_to_us_is_not_for_the_command() -> None:
     """A socket of ours, our own notify socket, a port from the shell before: it would take them for its own."""
-    ours = {
-        name: "1"
-        for name in (
+    ours = dict.fromkeys(
+        (
             "PORT",
             "LISTEN_FDS",
             "LISTEN_PID",
@@ -108,8 +107,9 @@ def test_what_others_handed_to_us_is_not_for_the_command() -> None:
             "NOTIFY_SOCKET",
             "WATCHDOG_USEC",
             "WATCHDOG_PID",
-        )
-    }
+        ),
+        "1",
+    )
     base = {**ours, "PATH": "/bin", "DISCO_REGISTRY": "etcd://a"}
     assert Doorway(command=HANDED).environment(None, base) == {"PATH": "/bin", "DISCO_REGISTRY": "etcd://a"}
     assert len(base) == 9  # which is left as it was
