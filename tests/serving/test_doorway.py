@@ -98,18 +98,16 @@ def test_the_port_stands_in_the_environment_where_that_is_how_it_is_told() -> No
 
 def test_what_others_handed_to_us_is_not_for_the_command() -> None:
     """A socket of ours, our own notify socket, a port from the shell before: it would take them for its own."""
-    ours = dict.fromkeys(
-        (
-            "PORT",
-            "LISTEN_FDS",
-            "LISTEN_PID",
-            "LISTEN_FDNAMES",
-            "NOTIFY_SOCKET",
-            "WATCHDOG_USEC",
-            "WATCHDOG_PID",
-        ),
-        "1",
-    )
+    names = [
+        "PORT",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "LISTEN_FDNAMES",
+        "NOTIFY_SOCKET",
+        "WATCHDOG_USEC",
+        "WATCHDOG_PID",
+    ]
+    ours = dict.fromkeys(names, "1")
     base = {**ours, "PATH": "/bin", "DISCO_REGISTRY": "etcd://a"}
     assert Doorway(command=HANDED).environment(None, base) == {"PATH": "/bin", "DISCO_REGISTRY": "etcd://a"}
     assert len(base) == 9  # which is left as it was

@@ -13,7 +13,6 @@ from discoclient.model.instance import State
 from discoclient.registry.asked import Asked, Retirement
 from discoclient.serving import replacing
 from discoclient.serving.asking import ask
-from discoclient.serving.generation import GENERATION
 from discoclient.serving.replacing import Replacement, Takeover
 from tests.serving.asking_scene import KEYS, Scene, Standing
 from tests.support.eventually import eventually_async
@@ -43,11 +42,26 @@ class Ticks:
 
 
 def takeover(
-    scene: Scene, mine: Standing, *, timeout: float = LONG, clock: Callable[[], float] = monotonic
+    scene: Scene,
+    mine: Standing,
+    *,
+    timeout: float = LONG,
+    clock: Callable[[], float] = monotonic,
+    begins: bool = True,
 ) -> Takeover:
-    return Takeover(
+    """*begins*: it may ask the others as soon as it runs."""
+    found = Takeover(
         lambda: mine.instance, scene.registry, KEYS, hostnames=False, timeout=timeout, clock=clock
     )
+    if begins:
+        found.begin()
+    return found
+
+
+async def rest() -> None:
+    """Let everything that can run do so, for a while."""
+    for _ in range(20):
+        await asyncio.sleep(0.001)
 
 
 class Leaving:
@@ -116,14 +130,53 @@ async def test_nobody_younger_is_asked(scene: Scene) -> None:
     assert mine.asked == Asked()
 
 
-async def test_one_that_was_put_back_since_is_older_all_the_same(scene: Scene) -> None:
-    old = await scene.add("a")
-    born = scene.store.list(KEYS.instance("web", old.id)).entries[0].create_revision
-    mine = await scene.add("b")
+async def put_back(standing: Standing) -> None:
+    """It was cut off from the registry for longer than its lease lives, and is there again."""
+    await standing.leave()
+    standing.lease = await standing.scene.registry.grant(60)
+    await standing.write()
+
+
+async def test_one_that_is_put_back_after_it_was_noted_is_older_all_the_same(scene: Scene) -> None:
+    old, mine = await scene.add("a"), await scene.add("b")
+    looks = takeover(scene, mine, begins=False)
+    running = asyncio.create_task(looks.run())
+    await rest()
+    await put_back(old)
+    looks.begin()
+    await eventually_async(lambda: old.asked.retire is not None)
     await old.leave()
-    old.lease = await scene.registry.grant(60)
-    await old.write(extra={GENERATION: born})
-    assert names(*(await replace_by(scene, mine, old)).gone) == "a"
+    assert names(*(await running).gone) == "a"
+
+
+async def test_when_all_are_put_back_in_another_order_it_is_known_who_is_older(scene: Scene) -> None:
+    old, mine, younger = [await scene.add(name) for name in "abc"]
+    looks = [takeover(scene, each, begins=False) for each in (mine, younger)]
+    runs = [asyncio.create_task(each.run()) for each in looks]
+    await rest()
+    for each in (younger, mine, old):
+        await put_back(each)
+    leaving = asyncio.create_task(Leaving(old, mine).run())
+    for each in looks:
+        each.begin()
+    async with asyncio.timeout(20):
+        await leaving
+        assert set(names(*(await runs[1]).gone)) == set("ab")
+    assert younger.asked == Asked()
+    runs[0].cancel()
+    await asyncio.gather(*runs, return_exceptions=True)
+
+
+async def test_nobody_is_asked_before_we_have_proved_ourselves(scene: Scene) -> None:
+    old, mine = await scene.add("a"), await scene.add("b")
+    looks = takeover(scene, mine, begins=False)
+    running = asyncio.create_task(looks.run())
+    await rest()
+    assert old.asked == Asked()
+    looks.begin()
+    await eventually_async(lambda: old.asked.retire is not None)
+    await old.leave()
+    await running
 
 
 async def test_who_was_asked_already_is_waited_for_and_the_first_reason_stays(scene: Scene) -> None:
