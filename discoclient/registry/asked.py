@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..model.instance import SCHEMA_VERSION
-from .codec import MAX_WEIGHT, BadRecord, read_object
+from .codec import MAX_WEIGHT, BadRecord, fit, read_object
 
 __all__ = ["Asked", "Retirement", "decode_asked", "encode_asked"]
+
+MAX_WORDS = 1500
+"""Bytes of a reason, and of who asks: what is too long would be read by nobody, and waited for in vain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +37,11 @@ class Asked:
 def encode_asked(asked: Asked) -> bytes:
     record: dict[str, Any] = {"v": SCHEMA_VERSION}
     if asked.retire is not None:
-        record["retire"] = {"reason": asked.retire.reason, "by": asked.retire.by}
+        said = {"reason": asked.retire.reason, "by": asked.retire.by}
+        record["retire"] = {name: fit(text, MAX_WORDS) for name, text in said.items()}
     if asked.weight is not None:
         record["weight"] = asked.weight
-    return json.dumps(record).encode()
+    return json.dumps(record, ensure_ascii=False).encode()
 
 
 def decode_asked(value: bytes) -> Asked:

@@ -20,6 +20,7 @@ __all__ = [
     "check_host",
     "decode",
     "encode",
+    "fit",
     "read_object",
     "to_record",
 ]
@@ -93,6 +94,14 @@ def read_object(value: bytes) -> dict[str, Any]:
     if record.get("v") != SCHEMA_VERSION or isinstance(record["v"], bool):
         raise BadRecord(f"schema version is not {SCHEMA_VERSION}")
     return record
+
+
+def fit(text: str, limit: int) -> str:
+    """As much of *text*, which is only shown, as takes *limit* bytes in a value. What is no text becomes question marks."""
+    text = text.encode("utf-8", "replace").decode()
+    while len(json.dumps(text, ensure_ascii=False).encode()) > limit:
+        text = text[: len(text) * 9 // 10]
+    return text
 
 
 def decode(value: bytes, *, service: str, id: str, hostnames: bool = False) -> Instance:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..model.instance import SCHEMA_VERSION
-from .codec import BadRecord, read_object
+from .codec import BadRecord, fit, read_object
 from .protocol import Entry
 
 __all__ = ["OBSERVED", "Outcomes", "Presence", "decode_presence", "encode_presence", "read_presence"]
@@ -21,10 +21,12 @@ __all__ = ["OBSERVED", "Outcomes", "Presence", "decode_presence", "encode_presen
 OBSERVED = "observed"
 """A field of an instance's record: true if callers should tell what became of their requests to it."""
 
-MOST_BUSY = 40
+MOST_BUSY = 30
 """Instances named at most, so that a value stays small. Who has more to finish says so of the others when these are done."""
+MAX_HOSTNAME = 255
+"""Bytes. Nobody can read a value that is too long, and a caller that can't be read is not waited for."""
 
-MOST_OBSERVED = 16
+MOST_OBSERVED = 10
 """As many are on trial at once at most."""
 
 _NOBODY: Mapping[str, int] = MappingProxyType({})
@@ -65,7 +67,7 @@ def encode_presence(presence: Presence) -> bytes:
         "v": SCHEMA_VERSION,
         "id": presence.id,
         "pid": presence.pid,
-        "hostname": presence.hostname,
+        "hostname": None if presence.hostname is None else fit(presence.hostname, MAX_HOSTNAME),
         "kind": presence.kind,
         "applied": presence.applied if len(presence.busy) <= MOST_BUSY else 0,
         "busy": dict(sorted(presence.busy.items())[:MOST_BUSY]),
@@ -73,7 +75,8 @@ def encode_presence(presence: Presence) -> bytes:
     if presence.outcomes:
         told = sorted(presence.outcomes.items())[:MOST_OBSERVED]
         record["outcomes"] = {id: [each.requests, each.failures] for id, each in told}
-    return json.dumps({key: value for key, value in record.items() if value is not None}).encode()
+    known = {key: value for key, value in record.items() if value is not None}
+    return json.dumps(known, ensure_ascii=False).encode()
 
 
 def decode_presence(value: bytes, *, id: str) -> Presence:
