@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
+from typing import cast
 
 from ..model.errors import RevisionCompacted
-from .protocol import Deletion, Entry, Registry
+from .protocol import Batch, Deletion, Entry, Registry
 
 __all__ = ["History", "read_history"]
 
@@ -28,7 +31,7 @@ async def read_history(registry: Registry, range: str) -> History:
     reach = 0
     while True:
         try:
-            changes = await _read(registry, range, reach)
+            changes = await _read(registry, range, reach, listing.revision)
         except RevisionCompacted as error:
             if error.oldest <= reach:
                 raise
@@ -38,13 +41,16 @@ async def read_history(registry: Registry, range: str) -> History:
             return History(reach, (*standing, *changes))
 
 
-async def _read(registry: Registry, range: str, after: int) -> list[Entry | Deletion]:
+async def _read(registry: Registry, range: str, after: int, until: int) -> list[Entry | Deletion]:
+    """What changed after *after*. What goes on changing is read up to revision *until*, or there might be no end."""
     changes: list[Entry | Deletion] = []
-    batches = registry.watch(range, after=after)
-    try:
+    watch = cast("AsyncGenerator[Batch, None]", registry.watch(range, after=after))
+    async with aclosing(watch) as batches:
         await anext(batches)  # it stands
-        while True:
-            async with asyncio.timeout(QUIET):
-                changes += (await anext(batches)).changes
-    except TimeoutError:
-        return changes
+        try:
+            while not (changes and changes[-1].mod_revision >= until):
+                async with asyncio.timeout(QUIET):
+                    changes += (await anext(batches)).changes
+        except TimeoutError:
+            pass
+    return changes
