@@ -30,6 +30,7 @@ class Player:
     leases: list[Lease] = field(default_factory=list)
     zero: int = 0
     last: dict[str, int] = field(default_factory=dict)
+    noted: Entry | None = None
 
     async def play(self, script: Sequence[Op]) -> list[Any]:
         self.zero = (await self.registry.list(self.base)).revision
@@ -50,7 +51,7 @@ class Player:
         if not self.leases:
             return "no lease yet"
         known = self.last.get(key, 0)
-        expected = {"absent": 0, "known": known, "wrong": known + 1}[expectation]
+        expected = {"absent": 0, "known": known, "wrong": known + 1, "whatever": None}[expectation]
         held = self.leases[lease % len(self.leases)]
         put = await self.registry.put(self.base + key, value, lease=held, expected=expected)
         if put.is_done:
@@ -60,6 +61,30 @@ class Player:
         else:
             self.last.pop(key, None)
         return self._put(put)
+
+    async def note(self, key: str) -> Any:
+        """Remember what stands at *key*, for `attach`."""
+        entries = (await self.registry.list(self.base + key)).entries
+        self.noted = entries[0] if entries and entries[0].lease else self.noted
+        return [self._entry(entry) for entry in entries]
+
+    async def attach(self, key: str, value: bytes, expectation: str) -> Any:
+        """To what was noted last, whatever became of it since."""
+        if self.noted is None:
+            return "nothing noted yet"
+        if self.noted.key == self.base + key:
+            return "not to itself"
+        known = self.last.get(key, 0)
+        expected = {"absent": 0, "known": known, "wrong": known + 1}[expectation]
+        put = await self.registry.attach(self.noted, self.base + key, value, expected=expected)
+        if put.is_done:
+            self.last[key] = put.revision
+        return self._put(put)
+
+    async def delete(self, key: str) -> str:
+        await self.registry.delete(self.base + key)
+        self.last.pop(key, None)
+        return "deleted"
 
     async def revoke(self, lease: int) -> str:
         if self.leases:

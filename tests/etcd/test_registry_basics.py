@@ -125,8 +125,75 @@ async def test_a_watch_from_before_the_compaction_says_so(etcd_node: EtcdCluster
         for number in range(3):
             await etcd.put(f"{base}/b{number}", b"1", lease=lease, expected=0)
         await asyncio.to_thread(etcd_node.compact)
-        with pytest.raises(RevisionCompacted):
+        with pytest.raises(RevisionCompacted) as caught:
             await until(etcd.watch(f"{base}/", after=first.revision - 1), 1)
+        oldest = caught.value.oldest
+        assert oldest > first.revision
+        watch = etcd.watch(f"{base}/", after=oldest)
+        await anext(watch)
+        await etcd.put(f"{base}/c", b"1", lease=lease, expected=0)
+        assert [change.key for change in await until(watch, 1)] == [f"{base}/c"]
+        await watch.aclose()  # type: ignore[attr-defined]
+
+
+async def test_what_is_attached_goes_with_the_lease_of_what_it_is_attached_to(registry_url: str) -> None:
+    async with opened(registry_url) as (etcd, base):
+        lease = await etcd.grant(60)
+        await etcd.put(f"{base}/a", b"1", lease=lease, expected=0)
+        (entry,) = (await etcd.list(f"{base}/a")).entries
+        put = await etcd.attach(entry, f"{base}/b", b"asked", expected=0)
+        assert put.is_done
+        (attached,) = (await etcd.list(f"{base}/b")).entries
+        assert (attached.value, attached.lease, attached.mod_revision) == (b"asked", lease.id, put.revision)
+        await lease.revoke()
+        assert (await etcd.list(f"{base}/")).entries == ()
+
+
+async def test_nothing_is_attached_to_what_does_not_stand_as_it_did(registry_url: str) -> None:
+    async with opened(registry_url) as (etcd, base):
+        lease = await etcd.grant(60)
+        first = await etcd.put(f"{base}/a", b"1", lease=lease, expected=0)
+        (entry,) = (await etcd.list(f"{base}/a")).entries
+        await etcd.put(f"{base}/a", b"1", lease=lease, expected=first.revision)
+        put = await etcd.attach(entry, f"{base}/b", b"asked", expected=0)
+        assert (put.is_done, put.present) == (False, None)
+        await etcd.delete(f"{base}/a")
+        put = await etcd.attach(entry, f"{base}/b", b"asked", expected=0)
+        assert (put.is_done, put.present) == (False, None)
+        assert (await etcd.list(f"{base}/")).entries == ()
+
+
+async def test_nothing_is_attached_over_what_was_not_expected(registry_url: str) -> None:
+    async with opened(registry_url) as (etcd, base):
+        lease = await etcd.grant(60)
+        await etcd.put(f"{base}/a", b"1", lease=lease, expected=0)
+        await etcd.put(f"{base}/b", b"first", lease=lease, expected=0)
+        entry, present = (await etcd.list(f"{base}/")).entries
+        put = await etcd.attach(entry, f"{base}/b", b"second", expected=0)
+        assert (put.is_done, put.present) == (False, present)
+        assert (await etcd.attach(entry, f"{base}/b", b"second", expected=present.mod_revision)).is_done
+
+
+async def test_nothing_is_attached_under_a_lease_that_is_gone(registry_url: str) -> None:
+    """The instance died between the look and the transaction."""
+    async with opened(registry_url) as (etcd, base):
+        lease = await etcd.grant(60)
+        await etcd.put(f"{base}/a", b"1", lease=lease, expected=0)
+        (entry,) = (await etcd.list(f"{base}/a")).entries
+        await lease.revoke()
+        assert not (await etcd.attach(entry, f"{base}/b", b"asked", expected=0)).is_done
+
+
+async def test_a_key_of_ours_alone_is_put_and_deleted_whatever_is_there(registry_url: str) -> None:
+    async with opened(registry_url) as (etcd, base):
+        lease = await etcd.grant(60)
+        for value in (b"1", b"2"):
+            assert (await etcd.put(f"{base}/a", value, lease=lease, expected=None)).is_done
+        assert not (await etcd.put(f"{base}/a", b"3", lease=lease, expected=0)).is_done
+        await etcd.put(f"{base}/a/b", b"beside", lease=lease, expected=None)
+        for _ in range(2):
+            await etcd.delete(f"{base}/a")
+        assert [entry.value for entry in (await etcd.list(f"{base}/")).entries] == [b"beside"]
 
 
 async def test_a_lease_that_is_gone_can_be_revoked_but_not_renewed_or_used(registry_url: str) -> None:

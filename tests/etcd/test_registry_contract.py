@@ -17,7 +17,7 @@ from discoclient.registry.address import RegistryAddress
 from discoclient.registry.etcd.registry import EtcdRegistry
 from discoclient.registry.memory import MemoryRegistry
 from discoclient.registry.memory_store import MemoryStore
-from discoclient.registry.protocol import Put
+from discoclient.registry.protocol import Entry, Put
 from tests.conftest import ELECTION, HEARTBEAT
 from tests.etcd.scripts import Op, play
 from tests.support.properties import thorough
@@ -31,9 +31,17 @@ OPS = st.one_of(
         KEYS,
         st.sampled_from([b"1", b"2"]),
         LEASES,
-        st.sampled_from(["absent", "known", "wrong"]),
+        st.sampled_from(["absent", "known", "wrong", "whatever"]),
     ),
     st.tuples(st.just("put"), KEYS, st.sampled_from([b"1", b"2"]), LEASES, st.just("known")),
+    st.tuples(st.just("note"), KEYS),
+    st.tuples(
+        st.just("attach"),
+        KEYS,
+        st.sampled_from([b"1", b"2"]),
+        st.sampled_from(["absent", "known", "wrong"]),
+    ),
+    st.tuples(st.just("delete"), KEYS),
     st.tuples(st.just("revoke"), LEASES),
     st.tuples(st.just("renew"), LEASES),
     st.tuples(st.just("list"), st.sampled_from(["", "a", "c/"])),
@@ -104,6 +112,13 @@ class Careless(MemoryStore):
         return super().put(key, value, lease=lease)
 
 
+class Clinging(MemoryStore):
+    """Negative control: attaches to what does not stand there any more, or not as it was."""
+
+    def attach(self, entry: Entry, key: str, value: bytes, *, expected: int) -> Put:
+        return self.put(key, value, lease=entry.lease, expected=expected)
+
+
 class Forgetful(MemoryStore):
     """Negative control: a key that is put under another lease still dies with the old one."""
 
@@ -122,9 +137,13 @@ def test_a_model_that_is_wrong_is_told_apart(etcd: EtcdCluster) -> None:
         ("put", "a", b"1", 0, "known"),
         ("put", "a", b"2", 1, "known"),
         ("put", "a", b"3", 0, "wrong"),
+        ("note", "a"),
+        ("put", "a", b"4", 1, "known"),
+        ("attach", "b", b"1", "absent"),
         ("revoke", 0),
     ]
     real = on_etcd(etcd, script)
     assert in_memory(script) == real
     assert in_memory(script, Careless()) != real
+    assert in_memory(script, Clinging()) != real
     assert in_memory(script, Forgetful()) != real

@@ -125,6 +125,8 @@ async def test_while_it_is_down_every_call_fails_and_every_watch_breaks(registry
         registry.probe(RANGE, after=0),
         registry.grant(10),
         registry.put(A, b"1", lease=lease, expected=0),
+        registry.attach(Entry(A, b"1", 2, 2, 1), B, b"1", expected=0),
+        registry.delete(A),
         lease.renew(),
         lease.revoke(),
         anext(registry.watch(RANGE, after=1)),  # type: ignore[arg-type]
@@ -224,6 +226,67 @@ def test_revisions_count_changes_made_as_a_whole(store: MemoryStore) -> None:
     assert store.revision == 4
 
 
+def test_a_put_that_expects_nothing_in_particular_is_done_whatever_is_there(store: MemoryStore) -> None:
+    assert store.put(A, b"1", expected=None).is_done
+    assert store.put(A, b"2", expected=None).is_done
+    assert not store.put(A, b"3", expected=0).is_done
+    assert store.list(A).entries[0].value == b"2"
+
+
+def standing(store: MemoryStore, key: str = A) -> Entry:
+    (entry,) = store.list(key).entries
+    return entry
+
+
+def test_what_is_attached_goes_with_the_lease_of_what_it_is_attached_to(store: MemoryStore) -> None:
+    lease, _ = store.grant(10, 0)
+    store.put(A, b"1", lease=lease)
+    put = store.attach(standing(store), B, b"asked", expected=0)
+    assert (put.is_done, put.revision) == (True, 3)
+    assert standing(store, B).lease == lease
+    store.revoke(lease)
+    assert list(store.batches(RANGE, 3)) == [Batch(4, (Deletion(A, 4), Deletion(B, 4)))]
+
+
+@pytest.mark.parametrize("what", ["changed", "gone", "put back", "under another lease"])
+def test_nothing_is_attached_to_what_does_not_stand_as_it_did(store: MemoryStore, what: str) -> None:
+    lease, _ = store.grant(10, 0)
+    store.put(A, b"1", lease=lease)
+    seen = standing(store)
+    if what in ("gone", "put back"):
+        store.delete(A)
+    if what != "gone":
+        other = store.grant(10, 0)[0] if what == "under another lease" else lease
+        store.put(A, b"2" if what == "changed" else b"1", lease=other)
+    revision = store.revision
+    put = store.attach(seen, B, b"asked", expected=0)
+    assert (put.is_done, put.revision, put.present) == (False, revision, None)
+    assert store.list(B).entries == ()
+
+
+def test_nothing_is_attached_over_what_was_not_expected(store: MemoryStore) -> None:
+    lease, _ = store.grant(10, 0)
+    store.put(A, b"1", lease=lease)
+    store.put(B, b"first", lease=lease)
+    put = store.attach(standing(store), B, b"second", expected=0)
+    assert (put.is_done, put.present) == (False, standing(store, B))
+    assert store.attach(standing(store), B, b"second", expected=standing(store, B).mod_revision).is_done
+    assert standing(store, B).value == b"second"
+
+
+async def test_what_is_attached_and_deleted_is_seen_by_watchers(registry: MemoryRegistry) -> None:
+    lease = await registry.grant(100)
+    await registry.put(A, b"1", lease=lease, expected=0)
+    async with Reader(registry) as reader:
+        (entry,) = (await registry.list(A)).entries
+        await registry.attach(entry, B, b"asked", expected=0)
+        await registry.delete(B)
+        await registry.delete(B)
+        await rest()
+        assert [change.mod_revision for change in reader.changes] == [2, 3, 4]
+        assert reader.changes[-1] == Deletion(B, 4)
+
+
 @pytest.mark.parametrize(("asked", "granted"), [(0.1, 1), (1, 1), (1.1, 2), (15.0, 15)])
 def test_ttls_are_rounded_up(store: MemoryStore, asked: float, granted: int) -> None:
     lease, ttl = store.grant(asked, now=100.0)
@@ -255,8 +318,11 @@ def test_history_is_kept_from_the_compacted_revision_on(store: MemoryStore) -> N
     with pytest.raises(RevisionCompacted):
         list(store.batches(RANGE, 2))
     store.compact(2)  # earlier than before: nothing comes back
-    with pytest.raises(RevisionCompacted):
+    with pytest.raises(RevisionCompacted) as caught:
         list(store.batches(RANGE, 2))
+    assert [batch.revision for batch in store.batches(RANGE, caught.value.oldest)] == [4, 5, 6]
+    with pytest.raises(RevisionCompacted):
+        list(store.batches(RANGE, caught.value.oldest - 1))
 
 
 # ---- static
@@ -296,5 +362,13 @@ async def test_nothing_can_be_registered_in_a_static_registry() -> None:
     from discoclient.model.errors import RegistryError
 
     registry = static("static://web=10.0.0.1:80")
-    with pytest.raises(RegistryError, match="fixed"):
-        await registry.grant(10)
+    (entry,) = (await registry.list("/disco/v1/services/web/")).entries
+    lease: Any = None
+    for call in (
+        registry.grant(10),
+        registry.put("/a", b"1", lease=lease, expected=None),
+        registry.attach(entry, "/a", b"1", expected=0),
+        registry.delete(entry.key),
+    ):
+        with pytest.raises(RegistryError, match="fixed"):
+            await call
