@@ -82,7 +82,7 @@ def encode_presence(presence: Presence) -> bytes:
 def decode_presence(value: bytes, *, id: str) -> Presence:
     """The presence in *value*, which stands at the key of client *id*. Raises `BadRecord`."""
     record = read_object(value)
-    if record.get("id", id) != id:
+    if not id or "/" in id or record.get("id", id) != id:
         raise BadRecord("key and value do not agree")
     outcomes = record.get("outcomes", {})
     if not isinstance(outcomes, dict) or not all(map(_is_pair, outcomes.values())):

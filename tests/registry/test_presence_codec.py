@@ -63,10 +63,16 @@ def test_a_presence_of_another_than_its_key_is_refused(id: object) -> None:
     assert refusal({**CONTRACT, "id": id}) == "key and value do not agree"
 
 
-@pytest.mark.parametrize("id", ["", "short", "UPPERCASE", "x" * 65, "aaaa/aaaa", "aaaa aaaa"])
+@pytest.mark.parametrize("id", ["", "aaaa/aaaa"])
 def test_a_key_that_is_no_id_is_refused(id: str) -> None:
     with pytest.raises(BadRecord):
         decode_presence(json.dumps({**CONTRACT, "id": id}).encode(), id=id)
+
+
+@pytest.mark.parametrize("id", ["c1", "UPPERCASE", "x" * 65, "host:4711"])
+def test_a_caller_may_call_itself_what_it_likes(id: str) -> None:
+    assert decode_presence(json.dumps({**CONTRACT, "id": id}).encode(), id=id).id == id
+    assert decode_presence(b'{"v": 1}', id=id).id == id
 
 
 @pytest.mark.parametrize("applied", [-1, 1.0, "1", True, None, [], {}])

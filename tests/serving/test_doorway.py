@@ -60,20 +60,6 @@ def test_what_excludes_each_other_is_refused_and_named(options: dict[str, object
 # ---- what it is told
 
 
-def test_a_port_that_was_given_is_the_one() -> None:
-    assert Doorway(command=PLAIN, port=8000).choose() == 8000
-
-
-def test_a_port_is_chosen_where_the_command_is_told_one_and_nowhere_else() -> None:
-    port = Doorway(command=PLAIN).choose()
-    assert port is not None
-    with socket.create_server(("127.0.0.1", port)):
-        pass
-    assert Doorway(command=HANDED).choose() is None
-    assert Doorway(command=HANDED, port=8000).choose() is None
-    assert Doorway(command=PLAIN, port_file="/p").choose() is None
-
-
 @pytest.mark.parametrize(
     ("command", "port", "words"),
     [

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from discoclient.system import ports as ports_module
-from discoclient.system.ports import pick_ports
+from discoclient.system.ports import ReservedPort, pick_ports
 
 
 def test_ports_are_different_free_and_not_given_out_again_soon() -> None:
@@ -50,3 +50,23 @@ def test_it_is_an_error_when_there_are_too_few(few_ports: list[int]) -> None:
     with pytest.raises(OSError, match="no 5 free ports"):
         pick_ports(5)
     assert len(set(few_ports)) == 4
+
+
+def test_a_reserved_port_is_nobody_else_s_until_it_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    (only,) = pick_ports()
+    monkeypatch.setattr(ports_module, "pick_ports", lambda: (only,))
+    first = ReservedPort()
+    assert first.number == only
+    with pytest.raises(OSError, match="nobody else reserved"):
+        ReservedPort()
+    first.release()
+    second = ReservedPort()
+    second.release()
+    second.release()
+
+
+def test_a_reserved_port_can_be_bound() -> None:
+    reserved = ReservedPort()
+    with socket.create_server(("127.0.0.1", reserved.number)):
+        pass
+    reserved.release()
