@@ -89,6 +89,7 @@ TABLE: dict[Phase, dict[What, tuple[Phase, list[Act]]]] = {
     P.REGISTERING: {
         E.WELL: (P.REGISTERING, []),
         E.UNWELL: (P.REGISTERING, []),
+        E.OBJECTION: (P.REGISTERING, []),
         E.REGISTERED: (P.SERVING, []),
         E.REFUSED: (P.STOPPING, [A.TERMINATE]),
         E.STOP: (P.REGISTERING, []),
@@ -100,6 +101,7 @@ TABLE: dict[Phase, dict[What, tuple[Phase, list[Act]]]] = {
     P.BAKING: {
         E.WELL: (P.BAKING, []),
         E.UNWELL: (P.DRAINING, [A.SAY_UNREADY, A.DRAIN]),
+        E.OBJECTION: (P.DRAINING, [A.DRAIN]),
         E.STOP: (P.DRAINING, [A.DRAIN]),
         E.RETIRE: (P.DRAINING, [A.DRAIN]),
         7: (P.LEAVING, [A.LEAVE]),
@@ -111,6 +113,7 @@ TABLE: dict[Phase, dict[What, tuple[Phase, list[Act]]]] = {
     P.SERVING: {
         E.WELL: (P.SERVING, [A.SAY_READY]),
         E.UNWELL: (P.SERVING, [A.SAY_UNREADY]),
+        E.OBJECTION: (P.SERVING, []),
         E.STOP: (P.DRAINING, [A.DRAIN]),
         E.RETIRE: (P.DRAINING, [A.DRAIN]),
         7: (P.LEAVING, [A.LEAVE]),
@@ -120,6 +123,7 @@ TABLE: dict[Phase, dict[What, tuple[Phase, list[Act]]]] = {
     P.DRAINING: {
         E.WELL: (P.DRAINING, []),
         E.UNWELL: (P.DRAINING, []),
+        E.OBJECTION: (P.DRAINING, []),
         E.STOP: (P.DRAINING, [A.HURRY]),
         E.RETIRE: (P.DRAINING, []),
         7: (P.LEAVING, [A.LEAVE]),
@@ -130,6 +134,7 @@ TABLE: dict[Phase, dict[What, tuple[Phase, list[Act]]]] = {
     P.STOPPING: {
         E.WELL: (P.STOPPING, []),
         E.UNWELL: (P.STOPPING, []),
+        E.OBJECTION: (P.STOPPING, []),
         E.STOP: (P.STOPPING, []),
         E.RETIRE: (P.STOPPING, []),
         7: (P.LEAVING, [A.LEAVE]),
@@ -141,6 +146,7 @@ TABLE: dict[Phase, dict[What, tuple[Phase, list[Act]]]] = {
     P.LEAVING: {
         E.WELL: (P.LEAVING, []),
         E.UNWELL: (P.LEAVING, []),
+        E.OBJECTION: (P.LEAVING, []),
         E.STOP: (P.LEAVING, []),
         E.RETIRE: (P.LEAVING, []),
         E.LEFT: (P.OVER, []),
@@ -289,6 +295,36 @@ def test_how_long_it_may_take_to_stop_is_as_the_terms_say(seconds: float) -> Non
     assert Act.KILL not in living.acts
     living.play(0.2)
     assert living.acts[-1] is Act.KILL
+
+
+@pytest.mark.parametrize(
+    ("terms", "watched", "acts"),
+    [
+        (Terms(trial=60.0), 60.0, [Act.PROMOTE]),
+        (Terms(trial=0.0), 0.0, [Act.PROMOTE]),
+        (Terms(trial=60.0, replace=True, bake=5.0), 60.0, [Act.PROMOTE, Act.REPLACE]),
+        (Terms(trial=2.0, replace=True, bake=5.0), 5.0, [Act.PROMOTE, Act.REPLACE]),
+        (Terms(replace=True, bake=5.0), 5.0, [Act.REPLACE]),
+    ],
+)
+def test_on_trial_it_is_watched_for_as_long_as_the_longer_of_both(
+    terms: Terms, watched: float, acts: list[Act]
+) -> None:
+    """And has its full share before the others are asked to go."""
+    living = Living(terms).play(*READY)
+    assert living.life.phase is Phase.BAKING
+    assert living.life.wake_at == START + watched
+    assert living.wait(watched) == acts
+    assert living.life.phase is Phase.SERVING
+
+
+def test_who_fails_its_trial_drains_as_healthy_as_it_is_and_ends_with_3() -> None:
+    living = Living(Terms(trial=60.0)).play(*READY, Event.OBJECTION)
+    assert living.last == [Act.DRAIN]
+    living.play("clean", 143, Event.LEFT)
+    assert living.life.code == NOT_READY
+    assert "failed its trial: GET /health answered 503" in living.life.problem
+    assert Act.PROMOTE not in living.acts
 
 
 def test_without_replace_nobody_is_asked_to_go_and_nothing_is_waited_for() -> None:

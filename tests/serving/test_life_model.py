@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from discoclient.serving.life import DONE, KILLED, NO_REGISTRY, NOT_READY, Act, Event, Life, Phase, Terms
 from tests.support.properties import thorough
 
-BAKE, STOP_TIMEOUT, READY_TIMEOUT = 5.0, 3.0, 60.0
+BAKE, TRIAL, STOP_TIMEOUT, READY_TIMEOUT = 5.0, 8.0, 3.0, 60.0
 
 
 class Lives(RuleBasedStateMachine):
@@ -17,13 +17,18 @@ class Lives(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.begin(is_replacing=False)
+        self.begin(is_replacing=False, trial=None)
 
-    @initialize(is_replacing=st.booleans())
-    def begin(self, is_replacing: bool) -> None:
+    @initialize(is_replacing=st.booleans(), trial=st.sampled_from([None, 1.0, TRIAL]))
+    def begin(self, is_replacing: bool, trial: float | None) -> None:
         self.terms = Terms(
-            ready_timeout=READY_TIMEOUT, bake=BAKE, stop_timeout=STOP_TIMEOUT, replace=is_replacing
+            ready_timeout=READY_TIMEOUT,
+            bake=BAKE,
+            stop_timeout=STOP_TIMEOUT,
+            replace=is_replacing,
+            trial=trial,
         )
+        self.is_objected = False
         self.life = Life(self.terms, now=self.now)
         self.acts: list[Act] = []
         self.is_well = self.is_doubted = False
@@ -48,6 +53,12 @@ class Lives(RuleBasedStateMachine):
     @rule(is_doubted=st.booleans())
     def a_probe_raises_a_doubt(self, is_doubted: bool) -> None:
         self.is_doubted = is_doubted
+
+    @precondition(lambda self: self.terms.trial is not None and self.registered_at is not None)
+    @rule()
+    def its_callers_object(self) -> None:
+        self.is_objected = True
+        self.take(self.life.handle(Event.OBJECTION, self.now, reason="0.5"))
 
     @precondition(lambda self: self.is_registering())
     @rule(is_done=st.booleans())
@@ -125,16 +136,28 @@ class Lives(RuleBasedStateMachine):
 
     def check_replace(self, before: set[Act]) -> None:
         assert self.terms.replace
+        self.check_proof(before, BAKE)
+        if self.terms.trial is not None:
+            assert self.now >= (self.registered_at or 0) + self.terms.trial
+            assert Act.PROMOTE in before
+
+    def check_promote(self, before: set[Act]) -> None:
+        assert self.terms.trial is not None
+        self.check_proof(before, self.terms.trial)
+
+    def check_proof(self, before: set[Act], seconds: float) -> None:
         assert self.registered_at is not None
-        assert self.now >= self.registered_at + BAKE
+        assert self.now >= self.registered_at + seconds
         assert self.is_well
         assert not self.is_doubted
         assert not self.is_asked
+        assert not self.is_objected
         assert Act.SAY_UNREADY not in before
 
     def check_drain(self, before: set[Act]) -> None:
         assert self.registered_at is not None
-        assert self.is_asked or (self.terms.replace and Act.REPLACE not in before and not self.is_well)
+        is_watched = self.terms.watch is not None and not before & {Act.REPLACE, Act.PROMOTE}
+        assert self.is_asked or (is_watched and (self.is_objected or not self.is_well))
 
     def check_hurry(self, before: set[Act]) -> None:
         assert self.signals >= 2
