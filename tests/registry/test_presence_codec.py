@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discoclient.registry.codec import MAX_VALUE_BYTES, BadRecord
-from discoclient.registry.presence import MOST_BUSY, Presence, decode_presence, encode_presence
+from discoclient.registry.presence import (
+    MOST_BUSY,
+    MOST_OBSERVED,
+    Outcomes,
+    Presence,
+    decode_presence,
+    encode_presence,
+    read_presence,
+)
+from discoclient.registry.protocol import Entry
 from tests.registry.test_codec_fuzz import json_values, texts
 from tests.support.properties import thorough
 
@@ -24,6 +33,7 @@ CONTRACT: dict[str, Any] = {
     "applied": 17,
     "busy": {"0f3c0f3c": 2},
 }
+OBSERVING = {**CONTRACT, "outcomes": {"0f3c0f3c": [10, 1]}}
 
 
 def read(record: object) -> Presence:
@@ -96,6 +106,29 @@ def test_what_is_only_shown_is_left_out_where_it_is_nothing_to_show(name: str, v
     assert (found.applied, found.busy) == (17, {"0f3c0f3c": 2})
 
 
+@pytest.mark.parametrize(
+    "outcomes",
+    [None, [], 5, {"a": 5}, {"a": [1]}, {"a": [1, 2, 3]}, {"a": [1, -1]}, {"a": [1, True]}, {"a": [1, 0.5]}],
+)
+def test_what_are_no_outcomes_is_refused(outcomes: object) -> None:
+    assert refusal({**CONTRACT, "outcomes": outcomes}).startswith("outcomes is not")
+
+
+def test_outcomes_are_requests_and_failures_by_instance_and_of_so_many_at_most() -> None:
+    told = {f"{number:064}": Outcomes(10**9, number) for number in range(MOST_OBSERVED + 5)}
+    value = encode_presence(Presence(id=ID, outcomes=told))
+    assert json.loads(value)["outcomes"][f"{3:064}"] == [10**9, 3]
+    assert read(value).outcomes == dict(list(told.items())[:MOST_OBSERVED])
+
+
+def test_what_stands_without_a_lease_is_refused() -> None:
+    """Nothing would ever end it, and it would keep every drain open."""
+    value = json.dumps(CONTRACT).encode()
+    assert read_presence(Entry(f"/clients/web/{ID}", value, 2, 2, 7), "/clients/web/") == read(CONTRACT)
+    with pytest.raises(BadRecord, match="no lease"):
+        read_presence(Entry(f"/clients/web/{ID}", value, 2, 2, 0), "/clients/web/")
+
+
 def test_what_is_longer_than_any_record_is_refused() -> None:
     room = MAX_VALUE_BYTES - len(json.dumps({**CONTRACT, "x": ""}).encode())
     assert read({**CONTRACT, "x": "x" * room})
@@ -123,11 +156,23 @@ def test_who_has_left_knows_of_the_drain_and_waits_for_nothing() -> None:
 def test_who_waits_for_more_than_can_be_named_does_not_say_that_it_knows(count: int) -> None:
     """Else those that are not named would stop; so all of them wait, until they are few enough."""
     busy = {f"{number:064}": 10**6 for number in range(count)}
-    value = encode_presence(Presence(id="x" * 64, applied=17, busy=busy, pid=2**31 - 1, hostname="h" * 253))
+    outcomes = {f"{number:064}": Outcomes(10**9, 10**9) for number in range(MOST_OBSERVED)}
+    value = encode_presence(
+        Presence(
+            id="x" * 64,
+            applied=2**62,
+            busy=busy,
+            outcomes=outcomes,
+            pid=2**31 - 1,
+            hostname="h" * 253,
+            kind="sidecar",
+        )
+    )
     assert len(value) <= MAX_VALUE_BYTES
     found = decode_presence(value, id="x" * 64)
     for id in busy:
         assert not found.has_left(id, 17)
+    assert found.outcomes == outcomes
     assert found.has_left("aaaaaaaa", 17) is (count == MOST_BUSY)
 
 
@@ -148,6 +193,9 @@ presences = st.builds(
     id=st.just(ID),
     applied=st.integers(0, 2**63 - 1),
     busy=st.dictionaries(ids, st.integers(0, 10**6), max_size=5),
+    outcomes=st.dictionaries(
+        ids, st.builds(Outcomes, st.integers(0, 10**9), st.integers(0, 10**9)), max_size=5
+    ),
     pid=st.none() | st.integers(0, 2**31 - 1),
     hostname=st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=60),
     kind=st.sampled_from(["sdk", "sidecar"]),
@@ -180,7 +228,7 @@ def test_no_bytes_do_any_harm(value: bytes) -> None:
 
 
 @thorough(300)
-@given(st.dictionaries(st.sampled_from(sorted(CONTRACT)) | texts, json_values, max_size=5), st.booleans())
+@given(st.dictionaries(st.sampled_from(sorted(OBSERVING)) | texts, json_values, max_size=5), st.booleans())
 def test_no_json_does_any_harm(changes: dict[str, object], ascii_only: bool) -> None:
-    text = json.dumps({**CONTRACT, **changes}, ensure_ascii=ascii_only)
+    text = json.dumps({**OBSERVING, **changes}, ensure_ascii=ascii_only)
     harmless(text.encode("utf-8", "surrogatepass"))
