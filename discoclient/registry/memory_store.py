@@ -142,7 +142,9 @@ class MemoryStore:
 
     def wipe(self) -> None:
         """Start from nothing, as a cluster that lost its data does: keys, leases, history and revision."""
+        last = self._last_lease
         self.__init__()  # type: ignore[misc]
+        self._last_lease = last  # etcd's ids are random numbers: no new lease is taken for one of before
 
     def _as_of(self, revision: int) -> dict[str, Entry]:
         if not self._compacted < revision <= self.revision:

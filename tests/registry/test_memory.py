@@ -308,6 +308,9 @@ def test_a_wiped_store_is_as_new(store: MemoryStore) -> None:
     assert list(store.batches("/", 0)) == []
     with pytest.raises(LeaseExpired):
         store.renew(lease, 0)
+    assert store.grant(10, 0)[0] != lease
+    with pytest.raises(LeaseExpired):
+        store.renew(lease, 0)
 
 
 def test_history_is_kept_from_the_compacted_revision_on(store: MemoryStore) -> None:
