@@ -306,6 +306,8 @@ class Resolver:
         snapshot = Snapshot(self.service, follower.revision, by_id, follower.is_stale)
         drained = {key[start:] for key, last in follower.departed.items() if last.state is State.DRAINING}
         self._publisher.publish(snapshot, changed, drained)
+        # Of a registry that went back, or that was only remembered, we claimed to know what it has yet to say.
+        self._owes_word |= follower.revision < self._applied
         self._applied = follower.revision
         # A record that we can't read may drain, too.
         self._owes_word |= any(

@@ -350,6 +350,44 @@ def test_calls_go_on_where_presence_is_forbidden() -> None:
             assert clients(registry) == []
 
 
+def told(registry: TestRegistry) -> Presence | None:
+    entries = clients(registry)
+    if not entries:
+        return None
+    return decode_presence(entries[0].value, id=entries[0].key.rpartition("/")[2])
+
+
+def test_a_drain_is_acknowledged_with_the_revision_at_which_it_was_told() -> None:
+    with memory_registry() as registry, calling():
+        instance = registry.add("web", port=1)
+        registry.drain(instance)
+        (entry,) = hub().background.run(registry._registry().list(KEYS.service("web"))).entries
+        eventually(
+            lambda: (found := told(registry)) is not None and found.has_left(instance.id, entry.mod_revision)
+        )
+
+
+def test_after_the_registry_lost_its_data_nobody_claims_to_know_what_it_has_yet_to_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Revisions begin anew; a word from before would acknowledge each drain of a long time to come."""
+    monkeypatch.setitem(PresenceKeeper.__init__.__kwdefaults__, "ttl", 1.0)
+    with memory_registry() as registry, calling():
+        for _ in range(20):
+            registry.drain(registry.add("web", port=1))
+        eventually(lambda: (found := told(registry)) is not None and found.applied > 40)
+        registry.wipe()
+        instance = registry.add("web", port=2)
+
+        def now() -> int:
+            return hub().background.run(registry._registry().list("/")).revision
+
+        eventually(lambda: told(registry) is not None, what="it is announced again", timeout=20)
+        eventually(lambda: (found := told(registry)) is not None and found.applied <= now())
+        registry.drain(instance)
+        eventually(lambda: (found := told(registry)) is not None and found.has_left(instance.id, now() - 1))
+
+
 def test_a_service_that_nobody_calls_any_more_is_left() -> None:
     with fresh_hub(linger=0.0):
         url = "memory://left"
