@@ -40,12 +40,16 @@ def chronicle(
     told: list[Happening] = []
     prefix, controls = keys.service(service), keys.controls(service)
     known: dict[str, Instance] = {}
+    early: dict[str, list[Entry]] = {}  # asked of whom a history that was cut off knows only from later
     present: set[str] = set()
     for change in sorted(changes, key=lambda each: each.mod_revision):
         if change.key.startswith(controls):
-            instance = known.get(change.key[len(controls) :])
-            if instance is not None and isinstance(change, Entry):
-                told += _asked(change, instance)
+            id = change.key[len(controls) :]
+            if isinstance(change, Entry):
+                if id in known:
+                    told += _asked(change, known[id])
+                else:
+                    early.setdefault(id, []).append(change)
             continue
         id = change.key[len(prefix) :]
         if isinstance(change, Deletion):
@@ -60,9 +64,11 @@ def chronicle(
         except BadRecord:
             continue
         told += _changed(change, instance, known.get(id), is_present=id in present)
+        for asked in early.pop(id, ()):
+            told += _asked(asked, instance)
         known[id] = instance
         present.add(id)
-    return told
+    return sorted(told, key=lambda each: each.revision)
 
 
 def _changed(

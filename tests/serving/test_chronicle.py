@@ -146,6 +146,19 @@ def test_an_instance_that_stood_there_before_the_history_begins_is_as_old_as_its
     assert [(each.event, each.revision) for each in told] == [("registered", 2)]
 
 
+def test_what_was_asked_of_one_that_the_history_knows_only_from_later_is_told_after_its_registration() -> (
+    None
+):
+    """Its record was written anew when it began to drain, which is all that is left of it where the history is cut off."""
+    story = Story().write(OLD).ask(OLD, Asked(retire=Retirement(reason="old"))).write(OLD, State.DRAINING)
+    told = chronicle(story.changes(after=2), keys=KEYS, service="web", hostnames=False)
+    assert [(each.event, each.revision) for each in told] == [
+        ("registered", 2),
+        ("asked", 3),
+        ("draining", 4),
+    ]
+
+
 # ---- what is left out
 
 
