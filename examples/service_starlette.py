@@ -13,7 +13,6 @@ shutdown *after* it has stopped listening: at both ends callers would be sent to
 
 import asyncio
 import random
-import socket
 import sys
 from collections.abc import AsyncIterator
 
@@ -23,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from discoclient import AsyncRegistration, aregister
+from discoclient.uvicorn import Server
 
 NUMBER = random.randrange(1000)  # so that one sees who answered
 KEEPALIVE = 30  # seconds that an idle connection stays open
@@ -61,37 +60,24 @@ app = Starlette(
 )
 
 
-class RegisteredServer(uvicorn.Server):
-    """uvicorn's server, with a registration around the time in which it listens."""
-
-    def __init__(self, config: uvicorn.Config, service: str) -> None:
-        super().__init__(config)
-        self.service = service
-        self.registration: AsyncRegistration | None = None
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if not self.started:  # the application's own startup failed
-            return
-        port = self.servers[0].sockets[0].getsockname()[1]
-        # For callers on other hosts, listen on "0.0.0.0" and leave host= out.
-        self.registration = await aregister(self.service, port, host="127.0.0.1", http_keepalive=KEEPALIVE)
-        print(f"{NUMBER} serves {self.service!r} at {self.registration.instance.address}", flush=True)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        if self.registration is not None:
-            print("leaving: callers are told, and have a second to turn away", flush=True)
-            await self.registration.close()  # it drains first, and all the while we serve
-        await super().shutdown(sockets)
-
-
 def main() -> None:
     service = sys.argv[1] if len(sys.argv) > 1 else "experiment"
+
+    def told(state: str) -> None:
+        host, port = server.servers[0].sockets[0].getsockname()
+        if state == "registered":
+            print(f"{NUMBER} serves {service!r} at {host}:{port}", flush=True)
+        elif state == "draining":
+            print("leaving: callers are told, and have a second to turn away", flush=True)
+
+    # For callers on other hosts, host="0.0.0.0".
     config = uvicorn.Config(
         app, host="127.0.0.1", port=0, timeout_keep_alive=KEEPALIVE, log_level="warning", access_log=False
     )
+    # Where there is nothing to print, this is shorter: discoclient.uvicorn.run(app, service, host="127.0.0.1")
+    server = Server(config, service, on_state=told)
     try:
-        RegisteredServer(config, service).run()
+        server.run()
     except KeyboardInterrupt:  # uvicorn passes Ctrl-C on, once it has shut down
         pass
 
