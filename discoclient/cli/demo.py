@@ -15,8 +15,9 @@ from ..model.errors import DiscoError
 from .demo_findings import as_json as to_json
 from .demo_findings import claims
 from .demo_print import Printer
+from .demo_scene import Plan
 from .demo_stage import Interrupted, Interruption, Stage
-from .demo_story import Plan, Story
+from .demo_story import Story
 from .errors import Failure, explain
 from .output import emit_json, remark
 
@@ -29,7 +30,7 @@ WIDTH = 100
 def run_demo(*, as_json: bool = False, plan: Plan | None = None, console: Console | None = None) -> int:
     """Play the demo, and tell it as it happens.
 
-    It ends by itself, in some 20 s, and leaves nothing behind: no process, no folder. Nothing of it meets other services: the
+    It ends by itself, in some 30 s, and leaves nothing behind: no process, no folder. Nothing of it meets other services: the
     registry is its own.
 
     Args:

@@ -1,5 +1,7 @@
 """The callers of the demo: a steady load, from threads with `DiscoClient` and from an event loop with `AsyncDiscoClient`.
 
+It is of GETs; and of POSTs, too, while they are told to.
+
 Requests are sent on a schedule, not when the one before has been answered: so a service that stalls is seen, not waited for.
 """
 
@@ -10,6 +12,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from itertools import count
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
@@ -17,12 +20,14 @@ from typing import Any, Self
 import httpx
 
 from ..client import AsyncDiscoClient, DiscoClient
-from .demo_findings import Call
+from .demo_measures import Call
 
 __all__ = ["Callers"]
 
 THREADS = 4
 MOST_IN_FLIGHT = 100
+POST_EVERY = 4
+"""While there are POSTs, one of so many requests is one."""
 
 
 class Callers:
@@ -40,6 +45,9 @@ class Callers:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._stack = ExitStack()
+        self._numbers = count()
+        self.is_posting = False
+        """Whether some of the requests are POSTs. Each carries a number of its own."""
         self.calls: list[Call] = []
         self.failure: BaseException | None = None
         """What ended a caller before its time, if anything did."""
@@ -79,11 +87,13 @@ class Callers:
         interval = THREADS / self._rate
         due = monotonic() + interval * number / THREADS
         while not self._stop.wait(max(0.0, due - monotonic())):
+            post = self._post()
             began = monotonic()
             try:
-                self._answered("sync", began, client.get("/"))
+                response = client.get("/") if post is None else client.post("/", content=str(post))
+                self._answered("sync", began, response, post)
             except httpx.HTTPError as error:
-                self._failed("sync", began, error)
+                self._failed("sync", began, error, post)
             due = _next(due, interval)
 
     async def _call_async(self) -> None:
@@ -98,22 +108,31 @@ class Callers:
                 due = _next(due, interval)
 
     async def _call_once(self, client: AsyncDiscoClient) -> None:
+        post = self._post()
         began = monotonic()
         try:
-            self._answered("async", began, await client.get("/"))
+            response = await (client.get("/") if post is None else client.post("/", content=str(post)))
+            self._answered("async", began, response, post)
         except httpx.HTTPError as error:
-            self._failed("async", began, error)
+            self._failed("async", began, error, post)
 
-    def _answered(self, caller: str, began: float, response: httpx.Response) -> None:
+    def _post(self) -> int | None:
+        """What the next request is to carry, if it is to be a POST."""
+        number = next(self._numbers)
+        return number if self.is_posting and number % POST_EVERY == 0 else None
+
+    def _answered(self, caller: str, began: float, response: httpx.Response, post: int | None) -> None:
         ended = monotonic()
         attempts = response.extensions["disco"].attempts
         if response.status_code == 200:
-            self.calls.append(Call(caller, began, ended, int(response.text), attempts))
+            self.calls.append(Call(caller, began, ended, int(response.text), attempts, post=post))
         else:
-            self.calls.append(Call(caller, began, ended, None, attempts, f"status {response.status_code}"))
+            error = f"status {response.status_code}"
+            self.calls.append(Call(caller, began, ended, None, attempts, error, post))
 
-    def _failed(self, caller: str, began: float, error: httpx.HTTPError) -> None:
-        self.calls.append(Call(caller, began, monotonic(), None, error=f"{type(error).__name__}: {error}"))
+    def _failed(self, caller: str, began: float, error: httpx.HTTPError, post: int | None) -> None:
+        text = f"{type(error).__name__}: {error}"
+        self.calls.append(Call(caller, began, monotonic(), None, error=text, post=post))
 
 
 def _next(due: float, interval: float) -> float:

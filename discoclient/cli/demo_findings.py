@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from statistics import median
 from typing import Any
 
-__all__ = [
-    "Act",
-    "Call",
-    "Claim",
-    "Findings",
-    "Moved",
-    "as_json",
-    "claims",
-    "find_moved",
-    "least_share",
-    "longest_pause",
-    "share",
-]
+from .demo_deployed import Deploy, deploy_as_json, deploy_claims
+from .demo_measures import Act, Call, Claim, find_moved, least_share, longest_pause, percent, share
+
+__all__ = ["LEAST_SHARE", "LEAVE_SLACK", "Findings", "as_json", "claims"]
 
 LONGEST_PAUSE = 2.0
 """Seconds that a kind of caller may go without an answer. It is two attempts that time out while they connect."""
@@ -34,41 +24,11 @@ LEAST_SHARE = 0.15
 """Of an equal share, what an instance must get at least. Balancing by latency is not meant to be equal."""
 LEAST_AGEING = 0.8
 """Seconds by which knowledge must age in a second without a registry; the rest is for when one looks."""
-GAP = 1.0
-"""Seconds without a request that was tried again, after which the traffic has moved. What comes later are probes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request of a caller: who answered (the number in the body), after how many attempts; or the error.
-
-    Times are of the monotonic clock, in seconds.
-    """
-
-    caller: str
-    began: float
-    ended: float
-    number: int | None
-    attempts: int = 1
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """One part of the demo. A call belongs to the act in which it began."""
-
-    number: int
-    title: str
-    began: float
-    ended: float
-
-    def calls(self, calls: Iterable[Call]) -> list[Call]:
-        return [call for call in calls if self.began <= call.began < self.ended]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """All that was seen. ``acts`` are the five, in order; times are of the monotonic clock, in seconds."""
+    """All that was seen. ``acts`` are the seven, in order; times are of the monotonic clock, in seconds."""
 
     etcd: str
     calls: Sequence[Call]
@@ -88,63 +48,11 @@ class Findings:
     newcomer: int
     joined_at: float
     """When the newcomer was registered."""
+    deploy: Deploy
     gone_at: float
     """When the last member of etcd was gone."""
     ages: Sequence[tuple[float, float]]
     """When it was asked, and how old the knowledge was then; since there is no etcd."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """``text`` is what had to hold, ``seen`` what was seen of it."""
-
-    text: str
-    held: bool
-    seen: str
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """How the callers got away from an instance that died.
-
-    ``after`` so many seconds nobody reached for it any more; ``retried`` requests had to be tried again until then; ``probes``
-    are those that looked later whether it was back.
-    """
-
-    after: float
-    retried: int
-    probes: int
-
-
-def find_moved(calls: Iterable[Call], killed_at: float) -> Moved:
-    """From the requests that were tried again after *killed_at*."""
-    ends = sorted(call.ended for call in calls if call.attempts > 1 and call.ended >= killed_at)
-    wave = 0
-    last = killed_at
-    for end in ends:
-        if end - last > GAP:
-            break
-        last = end
-        wave += 1
-    return Moved(last - killed_at, wave, len(ends) - wave)
-
-
-def longest_pause(calls: Iterable[Call], began: float, ended: float) -> float:
-    """The longest time between two answers in a row, in seconds."""
-    answers = sorted(call.ended for call in calls if not call.error and began <= call.ended <= ended)
-    times = [began, *answers, ended]
-    return max(after - before for before, after in pairwise(times))
-
-
-def share(calls: Iterable[Call], number: int, among: int) -> float:
-    """What *number* got, where 1 is an equal share among so many instances. 0 if there were no answers."""
-    counts = Counter(call.number for call in calls if call.number is not None)
-    return counts[number] * among / counts.total() if counts else 0.0
-
-
-def least_share(calls: Sequence[Call], numbers: Collection[int]) -> float:
-    """The `share` of the least busy one."""
-    return min(share(calls, number, len(numbers)) for number in numbers)
 
 
 def claims(findings: Findings) -> list[Claim]:
@@ -157,6 +65,7 @@ def claims(findings: Findings) -> list[Claim]:
         _the_dead_left(findings),
         _etcd_failed_over(findings),
         _the_newcomer_served(findings),
+        *deploy_claims(findings.deploy, findings.calls, broken=findings.acts[4], act=findings.acts[5]),
         _life_without_etcd(findings),
     ]
 
@@ -175,6 +84,7 @@ def as_json(findings: Findings) -> dict[str, Any]:
         "left_registry_after": _rounded(findings.left_at, findings.killed_at),
         "leader_elected_after": round(findings.elected_after, 4),
         "newcomer_first_answer_after": _rounded(min(newcomers, default=None), findings.joined_at),
+        "deploy": deploy_as_json(findings.deploy),
         "acts": [_act_as_json(act, act.calls(findings.calls)) for act in findings.acts],
         "claims": [{"claim": claim.text, "held": claim.held, "seen": claim.seen} for claim in found],
     }
@@ -184,11 +94,12 @@ def as_json(findings: Findings) -> dict[str, Any]:
 
 
 def _nothing_failed(findings: Findings) -> Claim:
-    errors = Counter(call.error for call in findings.calls if call.error)
-    seen = f"{len(findings.calls):,} requests, {errors.total()} failed"
+    gets = [call for call in findings.calls if call.post is None]
+    errors = Counter(call.error for call in gets if call.error)
+    seen = f"{len(gets):,} requests, {errors.total()} failed"
     if errors:
         seen += f" ({errors.most_common(1)[0][0]})"
-    return Claim("No idempotent request (GET) failed", bool(findings.calls) and not errors, seen)
+    return Claim("No idempotent request (GET) failed", bool(gets) and not errors, seen)
 
 
 def _nobody_waited(findings: Findings) -> Claim:
@@ -207,7 +118,7 @@ def _nobody_waited(findings: Findings) -> Claim:
 
 def _everyone_served(findings: Findings) -> Claim:
     least = least_share(findings.acts[0].calls(findings.calls), findings.first)
-    seen = f"the least busy one has {_percent(least)} of a fair share"
+    seen = f"the least busy one has {percent(least)} of a fair share"
     return Claim("Every instance got its share", least >= LEAST_SHARE, seen)
 
 
@@ -248,7 +159,7 @@ def _the_newcomer_served(findings: Findings) -> Claim:
     return Claim(
         text,
         after <= FIRST_REQUEST and got >= LEAST_SHARE,
-        f"first answer after {max(0.0, after) * 1000:.0f} ms; {_percent(got)} of a fair share",
+        f"first answer after {max(0.0, after) * 1000:.0f} ms; {percent(got)} of a fair share",
     )
 
 
@@ -277,6 +188,7 @@ def _act_as_json(act: Act, calls: Sequence[Call]) -> Mapping[str, Any]:
         "title": act.title,
         "seconds": round(act.ended - act.began, 3),
         "requests": len(calls),
+        "posts": sum(call.post is not None for call in calls),
         "failed": sum(bool(call.error) for call in calls),
         "retried": sum(call.attempts > 1 for call in calls),
         "answers": {str(number): counts[number] for number in sorted(counts)},
@@ -287,7 +199,3 @@ def _act_as_json(act: Act, calls: Sequence[Call]) -> Mapping[str, Any]:
 
 def _rounded(at: float | None, since: float) -> float | None:
     return None if at is None else round(at - since, 4)
-
-
-def _percent(got: float) -> str:
-    return f"{got * 100:.0f} %"

@@ -13,13 +13,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from .demo_findings import Act, Call, Claim
-from .demo_stage import Roster
+from .demo_measures import Act, Call, Claim
+from .demo_roster import Roster
 
 __all__ = ["Printer"]
 
 BAR = 40
-COLOURS = ("cyan", "magenta", "yellow", "green", "blue")
+INDENT = 12
+COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "bright_magenta", "bright_cyan")
 REFRESH = 8
 
 
@@ -57,7 +58,8 @@ class Printer:
 
     def say(self, text: str, at: float | None = None) -> None:
         after = (monotonic() if at is None else at) - self._began
-        self._print(Text.assemble((f"{max(0.0, after):8.2f} s  ", "dim"), text))
+        indented = text.replace("\n", f"\n{' ' * INDENT}")
+        self._print(Text.assemble((f"{max(0.0, after):8.2f} s  ", "dim"), indented))
 
     def end(self, act: Act) -> None:
         self.close()
@@ -94,7 +96,8 @@ class Printer:
 
     def _bars(self, calls: Sequence[Call]) -> RenderableType:
         """A bar for each instance that is there, or was when the act began; and a line of figures."""
-        listed = self._roster.numbers if self._roster is not None else frozenset[int]()
+        roster = self._roster
+        listed = roster.numbers if roster is not None else frozenset[int]()
         counts = Counter(call.number for call in calls if call.number is not None)
         self._shown |= listed | set(counts)
         longest = max(counts.values(), default=1)
@@ -105,15 +108,16 @@ class Printer:
         table.add_column()
         for number in sorted(self._shown):
             place = self._places.setdefault(number, len(self._places))
+            name = roster.name(number) if roster is not None else ""
             width = max(1, round(counts[number] / longest * BAR)) if counts[number] else 0
             colour = COLOURS[place % len(COLOURS)]
             table.add_row(
                 Text(str(number), colour),
                 Text(self._block * width, colour),
                 str(counts[number]),
-                Text("" if number in listed else "not registered", "dim"),
+                Text(name if number in listed else f"{name}, not registered", "dim"),
             )
-        return Padding(Group(table, self._figures(calls)), (0, 0, 0, 12), expand=False)
+        return Padding(Group(table, self._figures(calls)), (0, 0, 0, INDENT), expand=False)
 
     def _figures(self, calls: Sequence[Call]) -> Text:
         failed = sum(bool(call.error) for call in calls)

@@ -5,32 +5,29 @@ All of it is gone when the ``with`` block ends, however it ends.
 
 from __future__ import annotations
 
-import json
-import os
+import random
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from time import monotonic
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from ..control.handle import RegistryHandle, connect
 from ..dev import EtcdCluster
 from ..model.errors import DiscoError
-from ..system.process import Process, end, spawn
+from ..system.process import Process, end
+from .demo_actors import Run, Service, Words, end_run, start_run, start_service
 from .demo_callers import Callers
-from .demo_service import SERVICE
+from .demo_roster import Roster
 from .errors import Failure
 
-__all__ = ["DemoFailed", "Interrupted", "Interruption", "Service", "Stage"]
+__all__ = ["DemoFailed", "Interrupted", "Interruption", "Stage"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 POLL = 0.01
 SERVICE_TIMEOUT = 20.0
+APART = 90
 
 
 class DemoFailed(Failure):
@@ -80,26 +77,16 @@ class Interruption:
         self._number = number
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
-    """One instance: its process, the number that it answers with, and when it was registered (monotonic clock)."""
-
-    process: Process
-    number: int
-    id: str
-    port: int
-    registered_at: float
-
-
 class Stage:
     """Everything that the story needs. What it starts, it ends."""
 
     def __init__(self, interruption: Interruption) -> None:
         self._interruption = interruption
         self._stack = ExitStack()
-        self._drawn = 0
+        self._drawn = 100 - APART
         self.cluster = EtcdCluster(nodes=3, heartbeat=0.05, election=0.25)
-        self.services: list[Service] = []
+        self.done: list[int] = []
+        """What the POSTs carried that the services have done, by what they say."""
 
     def __enter__(self) -> Self:
         return self
@@ -115,23 +102,23 @@ class Stage:
         self.check()
         return self.cluster.registry_url
 
-    def launch_service(self, registry: str, ttl: float) -> Callable[[], Service]:
-        """Start a process, and do not wait. The function returned waits until it is registered.
-
-        Each one draws its number from a hundred of its own, so that no two are the same.
-        """
-        self._drawn += 100
-        arguments = [registry, str(self._drawn), str(self._drawn + 99), str(ttl)]
-        process = spawn(
-            [sys.executable, "-m", "discoclient.cli.demo_service", *arguments],
-            env={name: value for name, value in os.environ.items() if not name.startswith("DISCO_")},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+    def launch_service(
+        self, registry: str, hostname: str, ttl: float, *, is_hasty: bool = False
+    ) -> Callable[[], Service]:
+        """Start a process of version 1, and do not wait. The function returned waits until it is registered."""
+        number = self._draw()
+        process = start_service(number, hostname, registry=registry, ttl=ttl, is_hasty=is_hasty)
         # At the end there is no etcd to sign off from: a service that tried to would only keep us waiting.
         self._stack.callback(end, process, grace=0.0)
-        words = _Words(process)
-        return lambda: self._registered(process, words)
+        words = Words(process, self.done.append)
+        return lambda: self._registered(process, words, hostname, number)
+
+    def launch_run(self, registry: str, hostname: str, bake: float, *, is_broken: bool = False) -> Run:
+        """Start a ``disco run --replace`` of version 2, and do not wait."""
+        number, started_at = self._draw(), monotonic()
+        process = start_run(number, hostname, registry=registry, bake=bake, is_broken=is_broken)
+        self._stack.callback(end_run, process)
+        return Run(process, Words(process, self.done.append), hostname, number, started_at)
 
     def start_callers(self, callers: Callers) -> Callers:
         return self._stack.enter_context(callers)
@@ -158,77 +145,14 @@ class Stage:
             idle.wait(min(POLL, left))
         return True
 
-    def _registered(self, process: Process, words: _Words) -> Service:
+    def _draw(self) -> int:
+        """A number for an instance, from ninety of its own: no two are the same, and all ten have three digits."""
+        self._drawn += APART
+        return self._drawn + random.randrange(APART)
+
+    def _registered(self, process: Process, words: Words, hostname: str, number: int) -> Service:
         self.wait_for(lambda: words.found or words.is_over, SERVICE_TIMEOUT)
         if not words.found:
-            raise DemoFailed(
-                f"a service did not come up; its last words: {(words.said.splitlines() or ['none'])[-1]}"
-            )
-        service = Service(process, **words.found)
-        self.services.append(service)
-        return service
-
-
-class _Words:
-    """Reads what a service prints, to the end, so that it never waits for us: one line of JSON, and complaints."""
-
-    def __init__(self, process: Process) -> None:
-        assert process.stdout is not None
-        self._lines = process.stdout
-        self.found: dict[str, Any] = {}
-        self.said = ""
-        self.is_over = False
-        threading.Thread(target=self._read, name="demo-service-words", daemon=True).start()
-
-    def _read(self) -> None:
-        with self._lines:
-            for line in self._lines:
-                if not self.found and line.startswith(b"{"):
-                    self.found = json.loads(line)
-                else:
-                    self.said = (self.said + line.decode(errors="replace"))[-2000:]
-        self.is_over = True
-
-
-class Roster:
-    """Who is registered, as it changes: the numbers, and since when (monotonic clock). A thread of its own."""
-
-    def __init__(self, registry: str) -> None:
-        self._handle: RegistryHandle = connect(registry)
-        self._thread = threading.Thread(target=self._follow, name="demo-roster", daemon=True)
-        self.changes: list[tuple[float, frozenset[int]]] = []
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._handle.close()
-        self._thread.join()
-
-    @property
-    def numbers(self) -> frozenset[int]:
-        return self.changes[-1][1] if self.changes else frozenset()
-
-    def left_at(self, number: int) -> float | None:
-        """When *number* was found gone, if it is."""
-        if number in self.numbers:
-            return None
-        with_it = max(
-            (index for index, (_, numbers) in enumerate(self.changes) if number in numbers), default=None
-        )
-        return None if with_it is None else self.changes[with_it + 1][0]
-
-    def age(self) -> float:
-        """Seconds since the registry last proved that what we know is all there is."""
-        return self._handle.age(SERVICE) or 0.0
-
-    def _follow(self) -> None:
-        try:
-            for snapshot in self._handle.watch(SERVICE):
-                numbers = frozenset(int(instance.metadata["number"]) for instance in snapshot)
-                self.changes.append((monotonic(), numbers))
-        except (DiscoError, RuntimeError):
-            pass  # nothing is known, or the handle is closed already: whoever waits for a change says so
+            last = words.said[-1] if words.said else "none"
+            raise DemoFailed(f"a service did not come up; its last words: {last}")
+        return Service(process, words, hostname, number, words.found["registered_at"])

@@ -1,69 +1,30 @@
-"""The story of the demo: five acts, and what was seen in them. It plays on a `Stage`, and tells a `Teller`."""
+"""The story of the demo: seven acts, and what was seen in them. It plays on a `Stage`, and tells a `Teller`."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from time import monotonic
-from typing import Protocol
 
-from ..model.policy import RetryPolicy
 from ..system.process import end
+from .demo_actors import Service
 from .demo_callers import THREADS, Callers
-from .demo_findings import (
-    GAP,
-    LEAST_SHARE,
-    LEAVE_SLACK,
-    Act,
-    Call,
-    Findings,
-    Moved,
-    find_moved,
-    least_share,
-)
+from .demo_deploy import play_deploy
+from .demo_deployed import enumerate_words
+from .demo_findings import LEAST_SHARE, LEAVE_SLACK, Findings
+from .demo_measures import GAP, Moved, find_moved, least_share
+from .demo_scene import Plan, Scene, Teller
 from .demo_service import SERVICE
-from .demo_stage import DemoFailed, Roster, Service, Stage
+from .demo_stage import DemoFailed, Stage
 
-__all__ = ["Plan", "Story", "Teller"]
+__all__ = ["HOSTS", "Story"]
 
+HOSTS = ("web-1", "web-2", "web-3")
+"""What the instances say where they run. All of it is this machine."""
 ELECTION_TIMEOUT = 10.0
 SHOW_UP_TIMEOUT = 10.0
 SETTLING = 8.0
 """Seconds beyond its time that the first act may take, until each instance has had its share."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """How long and how hard: times in seconds, ``rate`` in requests a second for each kind of caller.
-
-    ``balancer`` and ``retry`` are the callers', as they are by default.
-    """
-
-    ttl: float = 3.0
-    rate: float = 80.0
-    well: float = 3.0
-    after_death: float = 0.5
-    after_election: float = 2.0
-    after_join: float = 3.0
-    without_etcd: float = 4.0
-    balancer: str = "peak_ewma"
-    retry: RetryPolicy = RetryPolicy()
-
-
-class Teller(Protocol):
-    """Whom the story is told to, as it happens."""
-
-    def introduce(self, name: str, text: str) -> None:
-        """Something is on the stage."""
-
-    def begin(self, number: int, title: str, calls: Sequence[Call], roster: Roster) -> None:
-        """An act begins. *calls* and *roster* grow while it lasts."""
-
-    def say(self, text: str, at: float | None = None) -> None:
-        """Something happened, now or *at* a time of the monotonic clock."""
-
-    def end(self, act: Act) -> None:
-        """The act is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,34 +36,36 @@ class _Death:
 
 
 class Story:
-    """Plays the five acts."""
+    """Plays the acts."""
 
     def __init__(self, stage: Stage, teller: Teller, plan: Plan) -> None:
         self._stage = stage
         self._teller = teller
         self._plan = plan
-        self._acts: list[Act] = []
 
     def play(self) -> Findings:
         """All of it. Raises `Interrupted`, `DemoFailed`, and what the development cluster raises."""
         stage, teller, plan = self._stage, self._teller, self._plan
         registry = stage.start_etcd()
         teller.introduce("etcd", f"{stage.cluster.nodes} members of {stage.cluster.binary}")
-        launched = [stage.launch_service(registry, plan.ttl) for _ in range(3)]
+        launched = [self._launch(registry, hostname) for hostname in HOSTS]
         first = [wait() for wait in launched]
         numbers = [service.number for service in first]
         roster = stage.start_roster(registry)
         if not stage.wait_for(lambda: roster.numbers >= set(numbers), SHOW_UP_TIMEOUT):
             raise DemoFailed(f"the registry does not show all of {numbers}: {sorted(roster.numbers)}")
-        teller.introduce("services", f"3 instances of {SERVICE!r}, each a process: {_names(numbers)}")
+        teller.introduce(
+            "services",
+            f"version 1 of {SERVICE!r}, a process on each of {len(HOSTS)} simulated hosts: {enumerate_words(numbers)}",
+        )
         callers = stage.start_callers(
             Callers(SERVICE, registry=registry, rate=plan.rate, balancer=plan.balancer, retry=plan.retry)
         )
         teller.introduce(
             "callers",
-            f"{THREADS} threads and an event loop, {plan.rate:g} requests/s each; {plan.balancer}",
+            f"{THREADS} threads and an event loop of one process, {plan.rate:g} requests/s each; {plan.balancer}",
         )
-        self._roster, self._callers = roster, callers
+        self._scene = Scene(stage, teller, plan, registry=registry, roster=roster, callers=callers)
         if not stage.wait_for(
             lambda: {call.caller for call in callers.calls} == {"sync", "async"}, SHOW_UP_TIMEOUT
         ):
@@ -111,13 +74,14 @@ class Story:
         self._well(numbers)
         death = self._kill_instance(first[1])
         old_leader, new_leader, elected_after = self._kill_leader()
-        newcomer = self._join(registry)
+        newcomer = self._join(first[1].hostname)
+        deploy = play_deploy(self._scene, [first[0], newcomer, first[2]])
         gone_at, ages = self._stop_etcd()
         callers.stop()
         return Findings(
             etcd=str(stage.cluster.binary),
             calls=tuple(callers.calls),
-            acts=tuple(self._acts),
+            acts=tuple(self._scene.acts),
             ttl=plan.ttl,
             first=tuple(numbers),
             killed=death.number,
@@ -129,6 +93,7 @@ class Story:
             elected_after=elected_after,
             newcomer=newcomer.number,
             joined_at=newcomer.registered_at,
+            deploy=deploy,
             gone_at=gone_at,
             ages=tuple(ages),
         )
@@ -136,19 +101,19 @@ class Story:
     # ---- the acts
 
     def _well(self, numbers: Collection[int]) -> None:
-        self._begin("All is well")
+        self._scene.begin("All is well")
         began = monotonic()
         self._stage.pause(self._plan.well)
         # One peak of latency, as a busy machine gives its processes, keeps an instance in the background for some seconds.
         self._stage.wait_for(lambda: self._least_share(began, numbers) >= LEAST_SHARE, SETTLING)
-        self._end()
+        self._scene.end()
 
     def _least_share(self, since: float, numbers: Collection[int]) -> float:
-        return least_share([call for call in self._callers.calls if call.began >= since], numbers)
+        return least_share([call for call in self._scene.callers.calls if call.began >= since], numbers)
 
     def _kill_instance(self, victim: Service) -> _Death:
-        stage, roster, plan = self._stage, self._roster, self._plan
-        self._begin(f"An instance is killed: {victim.number}")
+        stage, roster, plan = self._stage, self._scene.roster, self._plan
+        self._scene.begin(f"An instance is killed: {victim.number}")
         killed_at = monotonic()
         end(victim.process, grace=0.0)
         dead_at = monotonic()
@@ -157,7 +122,7 @@ class Story:
             killed_at,
         )
         stage.pause(1.1 * GAP)
-        moved = find_moved(self._callers.calls, killed_at)
+        moved = find_moved(self._scene.callers.calls, killed_at)
         self._teller.say(_moved(moved), killed_at + moved.after)
         stage.wait_for(lambda: roster.left_at(victim.number), plan.ttl + LEAVE_SLACK)
         left_at = roster.left_at(victim.number)
@@ -168,13 +133,13 @@ class Story:
                 f"{victim.number} left the registry: nobody renewed its lease of {plan.ttl:g} s", left_at
             )
         stage.pause(plan.after_death)
-        self._end()
+        self._scene.end()
         return _Death(victim.number, killed_at, dead_at, left_at)
 
     def _kill_leader(self) -> tuple[str, str, float]:
         stage, cluster = self._stage, self._stage.cluster
         old = cluster.leader(timeout=ELECTION_TIMEOUT)
-        self._begin(f"A member of etcd is killed: {old.name}, the leader")
+        self._scene.begin(f"A member of etcd is killed: {old.name}, the leader")
         killed_at = monotonic()
         old.kill()
         self._teller.say(f"SIGKILL to {old.name} (process {old.pid})", killed_at)
@@ -182,14 +147,14 @@ class Story:
         elected_after = monotonic() - killed_at
         self._teller.say(f"{new.name} leads")
         stage.pause(self._plan.after_election)
-        self._end()
+        self._scene.end()
         return old.name, new.name, elected_after
 
-    def _join(self, registry: str) -> Service:
-        stage, calls = self._stage, self._callers.calls
-        self._begin("A new instance joins")
-        wait = stage.launch_service(registry, self._plan.ttl)
-        self._teller.say("a fourth process is started")
+    def _join(self, hostname: str) -> Service:
+        stage, calls = self._stage, self._scene.callers.calls
+        self._scene.begin("A new instance joins")
+        wait = self._launch(self._scene.registry, hostname)
+        self._teller.say(f"a fourth process is started, on {hostname} again")
         newcomer = wait()
         self._teller.say(f"{newcomer.number} is registered", newcomer.registered_at)
 
@@ -206,12 +171,12 @@ class Story:
                 f"{newcomer.number} has answered its first request, {took:.0f} ms after that", at
             )
         stage.pause(self._plan.after_join)
-        self._end()
+        self._scene.end()
         return newcomer
 
     def _stop_etcd(self) -> tuple[float, list[tuple[float, float]]]:
-        stage, roster = self._stage, self._roster
-        self._begin("All of etcd is stopped")
+        stage, roster = self._stage, self._scene.roster
+        self._scene.begin("All of etcd is stopped")
         for member in stage.cluster.members:
             member.kill()
         gone_at = monotonic()
@@ -222,27 +187,16 @@ class Story:
             stage.pause(min(1.0, left))
             ages.append((monotonic(), roster.age()))
             self._teller.say(f"requests go on; what the callers know is {ages[-1][1]:.1f} s old")
-        self._end()
+        self._scene.end()
         return gone_at, ages
 
-    # ---- in every act
-
-    def _begin(self, title: str) -> None:
-        self._stage.check()
-        began = self._acts[-1].ended if self._acts else monotonic()  # no request falls between two acts
-        self._acts.append(Act(len(self._acts) + 1, title, began, float("inf")))
-        self._teller.begin(len(self._acts), title, self._callers.calls, self._roster)
+    def _launch(self, registry: str, hostname: str) -> Callable[[], Service]:
+        return self._stage.launch_service(registry, hostname, self._plan.ttl, is_hasty=not self._plan.drains)
 
     def _why(self) -> str:
-        errors = [call.error for call in self._callers.calls if call.error]
-        return errors[-1] if errors else str(self._callers.failure or "none of them is over")
-
-    def _end(self) -> None:
-        if self._callers.failure is not None:
-            raise DemoFailed(f"a caller broke down: {self._callers.failure!r}") from self._callers.failure
-        act = self._acts[-1]
-        self._acts[-1] = Act(act.number, act.title, act.began, monotonic())
-        self._teller.end(self._acts[-1])
+        callers = self._scene.callers
+        errors = [call.error for call in callers.calls if call.error]
+        return errors[-1] if errors else str(callers.failure or "none of them is over")
 
 
 def _moved(moved: Moved) -> str:
@@ -250,8 +204,3 @@ def _moved(moved: Moved) -> str:
         return "traffic had moved: no request reached for it any more"
     requests = f"{moved.retried} requests" if moved.retried > 1 else "1 request"
     return f"traffic had moved; {requests} met the dead one, others answered"
-
-
-def _names(numbers: Sequence[int]) -> str:
-    *others, last = map(str, numbers)
-    return f"{', '.join(others)} and {last}"

@@ -10,14 +10,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from discoclient.cli.demo_callers import Callers
+from discoclient.cli.demo_callers import THREADS, Callers
 from discoclient.testing import TestRegistry, memory_registry
 from tests.support.eventually import eventually
 from tests.support.ports import free_port
 
 
 @contextmanager
-def listening(body: bytes, status: int = 200) -> Iterator[int]:
+def listening(body: bytes, status: int = 200, bodies: list[str] | None = None) -> Iterator[int]:
+    """*bodies* collects what POSTs carry."""
+
     class Answers(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         wbufsize = -1
@@ -27,6 +29,11 @@ def listening(body: bytes, status: int = 200) -> Iterator[int]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            assert bodies is not None
+            bodies.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.do_GET()
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -74,6 +81,29 @@ def test_nothing_is_sent_after_the_block_and_no_caller_is_left(registry: TestReg
 
 def calling_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "demo-caller"]
+
+
+def test_posts_are_sent_only_while_they_are_wanted_and_each_carries_a_number_of_its_own(
+    registry: TestRegistry,
+) -> None:
+    bodies: list[str] = []
+    with listening(b"417", bodies=bodies) as port:
+        registry.add("experiment", port)
+        with Callers("experiment", rate=100, registry=registry.url) as callers:
+            eventually(lambda: both_called(callers))
+            callers.is_posting = True
+            eventually(lambda: len({call.caller for call in callers.calls if call.post is not None}) == 2)
+            callers.is_posting = False
+            posts = len(bodies)
+            count = len(callers.calls)
+            eventually(lambda: len(callers.calls) > count + 20)
+    sent = [call.post for call in callers.calls if call.post is not None]
+    assert {call.error for call in callers.calls} == {""}
+    assert len(sent) < len(callers.calls) / 2
+    assert (
+        len(sent) == len(set(sent)) <= posts + THREADS + 1
+    )  # what was under way when they were no longer wanted
+    assert sorted(map(str, sent)) == sorted(bodies)
 
 
 def test_a_higher_rate_sends_more(registry: TestRegistry) -> None:

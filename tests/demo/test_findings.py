@@ -8,17 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from discoclient.cli.demo_findings import (
-    Act,
-    Call,
-    Findings,
-    Moved,
-    as_json,
-    claims,
-    find_moved,
-    longest_pause,
-    share,
-)
+from discoclient.cli.demo_findings import Findings, as_json, claims
+from discoclient.cli.demo_measures import Act, Call, Moved, find_moved, longest_pause, share
 from tests.demo.findings import DEAD_AT, ENDS, FIRST, GONE_AT, JOINED_AT, KILLED, KILLED_AT, NEWCOMER, good
 
 NO_FAILURE = "No idempotent request (GET) failed"
@@ -30,7 +21,8 @@ FAILED_OVER = "Losing etcd's leader disturbed nobody"
 JOINED = "A new instance was found and got its share"
 WITHOUT_ETCD = "Requests went on without etcd; age was told"
 
-ALL = [NO_FAILURE, NO_WAIT, SHARES, LEFT_ALONE, LEFT_REGISTRY, FAILED_OVER, JOINED, WITHOUT_ETCD]
+HERE = [NO_FAILURE, NO_WAIT, SHARES, LEFT_ALONE, LEFT_REGISTRY, FAILED_OVER, JOINED, WITHOUT_ETCD]
+"""The claims that are spoiled here; those about the deploys are in test_deployed.py."""
 
 
 def failed(findings: Findings) -> set[str]:
@@ -44,7 +36,8 @@ def with_calls(findings: Findings, change: Callable[[Call], Call | None]) -> Fin
 
 def test_all_claims_hold_when_all_went_well() -> None:
     found = claims(good())
-    assert [claim.text for claim in found] == ALL
+    assert [claim.text for claim in found if claim.text in HERE] == HERE
+    assert len(found) == len(HERE) + 6
     assert all(claim.held for claim in found)
 
 
@@ -60,7 +53,7 @@ def async_callers_waited(findings: Findings) -> Findings:
 
 
 def sync_callers_stopped_before_the_end(findings: Findings) -> Findings:
-    return with_calls(findings, lambda call: None if call.caller == "sync" and call.ended > 15.9 else call)
+    return with_calls(findings, lambda call: None if call.caller == "sync" and call.ended > 23.9 else call)
 
 
 def one_instance_was_forgotten(findings: Findings) -> Findings:
@@ -153,41 +146,42 @@ def test_a_claim_fails_when_it_was_not_so(spoil: Callable[[Findings], Findings],
 
 
 def test_every_claim_is_spoiled_by_some_test() -> None:
-    assert set().union(*(expected for _, expected in SPOILED)) == set(ALL)
+    assert set().union(*(expected for _, expected in SPOILED)) == set(HERE)
 
 
 def test_nothing_is_claimed_of_callers_that_called_nothing() -> None:
     nothing = failed(replace(good(), calls=()))
-    assert nothing == set(ALL) - {LEFT_REGISTRY}
+    assert nothing >= set(HERE) - {LEFT_REGISTRY}
 
 
-def test_requests_that_fail_once_etcd_is_gone_break_two_claims() -> None:
+def test_requests_that_fail_once_etcd_is_gone_break_the_claims_about_answers() -> None:
     findings = with_calls(
         good(),
         lambda call: (
             replace(call, number=None, error="NoInstances: none") if call.began >= GONE_AT + 3.8 else call
         ),
     )
-    assert failed(findings) == {NO_FAILURE, WITHOUT_ETCD}
+    assert failed(findings) == {NO_FAILURE, WITHOUT_ETCD, "Since then version 2 answered everything"}
 
 
 def test_a_failure_is_quoted_where_it_counts() -> None:
     claim = claims(one_request_failed(good()))[0]
-    assert claim.seen == "901 requests, 1 failed (ConnectError: refused)"
+    assert claim.seen == "1,201 requests, 1 failed (ConnectError: refused)"
 
 
 def test_the_json_says_the_same() -> None:
     found = json.loads(json.dumps(as_json(good())))
     assert found["held"] is True
-    assert found["requests"] == 900
+    assert found["requests"] == 1300
     assert found["failed"] == 0
     assert found["left_registry_after"] == pytest.approx(3.19)
     assert found["moved_after"] == pytest.approx(0.034)
     assert found["newcomer_first_answer_after"] == pytest.approx(0.044, abs=0.04)
-    assert [act["requests"] for act in found["acts"]] == [150, 250, 100, 200, 200]
+    assert [act["requests"] for act in found["acts"]] == [150, 250, 100, 200, 100, 300, 200]
     assert found["acts"][0]["answers"] == {"105": 50, "268": 50, "308": 50}
     assert found["acts"][1]["retried"] == 1
-    assert [claim["claim"] for claim in found["claims"]] == ALL
+    assert [act["posts"] for act in found["acts"]] == [0, 0, 0, 0, 24, 76, 0]
+    assert [claim["claim"] for claim in found["claims"] if claim["claim"] in HERE] == HERE
     assert as_json(one_request_failed(good()))["held"] is False
     assert as_json(the_dead_stayed(good()))["left_registry_after"] is None
 

@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from discoclient.cli import demo
-from discoclient.cli.demo_findings import Act, Call, Claim, claims
+from discoclient.cli.demo_findings import claims
+from discoclient.cli.demo_measures import Act, Call, Claim
 from discoclient.cli.demo_print import Printer
 from tests.demo.findings import FIRST, good
 
@@ -21,6 +22,9 @@ class Room:
 
     def __init__(self, *numbers: int) -> None:
         self.numbers = frozenset(numbers)
+
+    def name(self, number: int) -> str:
+        return f"web-{number % 10} v1"
 
 
 def console(*, encoding: str = "utf-8", terminal: bool = False) -> tuple[Console, io.BytesIO]:
@@ -48,9 +52,17 @@ def test_an_act_is_told_in_plain_lines_when_piped() -> None:
     assert "1. All is well" in lines
     assert "    1.25 s  something happened" in lines
     bars = [line.split() for line in lines if "█" in line]
-    assert bars == [["105", "█" * 40, "2"], ["308", "█" * 20, "1"]]
-    assert any(line.split() == ["268", "0"] for line in lines)
+    assert bars == [["105", "█" * 40, "2", "web-5", "v1"], ["308", "█" * 20, "1", "web-8", "v1"]]
+    assert any(line.split() == ["268", "0", "web-8", "v1"] for line in lines)
     assert any("3 requests, 0 failed; median 2.0 ms, slowest 2 ms" in line for line in lines)
+
+
+def test_what_takes_more_lines_than_one_stays_in_its_column() -> None:
+    where, raw = console()
+    printer = Printer(where)
+    printer.begin(1, "All is well", [], Room())  # type: ignore[arg-type]
+    printer.say("on web-1:\ndisco run", printer._began + 0.5)
+    assert raw.getvalue().decode().splitlines()[-2:] == ["    0.50 s  on web-1:", "            disco run"]
 
 
 def test_who_is_not_in_the_registry_any_more_is_marked_and_then_left_out() -> None:
@@ -60,7 +72,7 @@ def test_who_is_not_in_the_registry_any_more_is_marked_and_then_left_out() -> No
     room.numbers = frozenset({105, 308})
     printer.end(Act(2, "An instance is killed", printer._began, printer._began + 1))
     assert "268" in raw.getvalue().decode()
-    assert raw.getvalue().decode().count("not registered") == 1
+    assert raw.getvalue().decode().count("web-8 v1, not registered") == 1
     raw.seek(0)
     raw.truncate()
     printer.begin(3, "Later", [], room)  # type: ignore[arg-type]
@@ -75,7 +87,7 @@ def test_without_utf_8_it_is_plain_letters() -> None:
     printer.judge(claims(good()), 18.2)
     text = raw.getvalue().decode("ascii")
     assert "#" * 40 in text
-    assert "All 8 claims held, in 18 s." in text
+    assert "All 14 claims held, in 18 s." in text
 
 
 def test_a_terminal_gets_its_cursor_back_also_in_the_middle_of_an_act() -> None:
@@ -97,7 +109,7 @@ def test_the_summary_fits_into_100_columns_without_a_break() -> None:
     for claim in found:
         assert any(claim.text in line and claim.seen in line and "✓" in line for line in lines), claim
     assert all(len(line.rstrip()) <= 100 for line in lines)
-    assert lines[-1] == "All 8 claims held, in 18 s."
+    assert lines[-1] == "All 14 claims held, in 18 s."
 
 
 def test_a_claim_that_did_not_hold_cannot_be_overlooked() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from discoclient.dev import find_etcd
+from discoclient.system.family import family
 from tests.support.eventually import eventually
 from tests.support.processes import Processes, PythonProcess
 
@@ -29,9 +30,29 @@ QUICK = {
     "after_death": 0.2,
     "after_election": 1.0,
     "after_join": 1.5,
+    "after_broken": 0.1,
+    "bake": 0.3,
+    "after_deploy": 0.7,
     "without_etcd": 1.5,
 }
-DEADLINE = 50.0
+SHORTER = QUICK | {
+    "well": 0.5,
+    "after_election": 0.3,
+    "after_join": 0.5,
+    "after_deploy": 0.3,
+    "without_etcd": 0.5,
+}
+BARE = {"retry": {"max_attempts": 1}, "balancer": "round_robin"}
+"""Callers that never try again, and go to each one that they know."""
+DEPLOY = {
+    "A broken version 2 changed nothing",
+    "The deploy failed no GET and no POST",
+    "Each POST was done once",
+    "Version 1 saw its callers leave, and ended",
+    "It was replaced on all hosts at once",
+    "Since then version 2 answered everything",
+}
+DEADLINE = 90.0
 
 
 class Demo:
@@ -54,17 +75,20 @@ def demo(processes: Processes, tmp_path: Path) -> Demo:
     return Demo(processes, tmp_path)
 
 
-def children(pid: int) -> dict[int, str]:
-    """The processes that *pid* has started and that are there, with their commands."""
+def descendants(pid: int) -> dict[int, str]:
+    """The processes that stem from *pid* and are there, with their commands. Who waits to be reaped has none."""
     found = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    for each in family(pid) - {pid}:
         try:
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-            if parent == pid:
-                found[int(stat.parent.name)] = stat.with_name("cmdline").read_text().replace("\0", " ")
+            found[each] = Path(f"/proc/{each}/cmdline").read_text().replace("\0", " ")
         except OSError:
             continue
-    return found
+    return {each: command for each, command in found.items() if command}
+
+
+def number_of(found: dict[int, str], *words: str) -> int:
+    """How many of the commands have all the words."""
+    return sum(all(word in command for word in words) for command in found.values())
 
 
 def still_there(found: dict[int, str]) -> Iterator[str]:
@@ -87,10 +111,24 @@ def test_the_demo_sees_what_it_claims_and_leaves_nothing(demo: Demo) -> None:
     assert found["held"] is True
     assert found["failed"] == 0
     assert found["requests"] > 300
-    assert [act["failed"] for act in found["acts"]] == [0] * 5
+    assert [act["failed"] for act in found["acts"]] == [0] * 7
     assert all(act["requests"] > 0 for act in found["acts"])
     assert len(found["acts"][0]["answers"]) == 3
     assert len(found["acts"][3]["answers"]) == 3
+    assert len(found["acts"][5]["answers"]) == 6
+    assert len(found["acts"][6]["answers"]) == 3
+    assert [each["exit_code"] for each in found["deploy"]["broken"]] == [3] * 3
+    hosts = found["deploy"]["hosts"]
+    assert [each["hostname"] for each in hosts] == ["web-1", "web-2", "web-3"]
+    assert all(each["drain_clean"] and each["callers_acknowledged"] == 1 for each in hosts)
+    assert all(
+        each["registered_after"] < each["draining_after"] < each["gone_after"] and each["exit_code"] == 0
+        for each in hosts
+    )
+    posts = [act["posts"] for act in found["acts"]]
+    assert found["deploy"]["posts_done"] == sum(posts)
+    assert posts[4] > 0
+    assert posts[5] > 0
     assert all(claim["held"] for claim in found["claims"])
     assert found["etcd"] == str(find_etcd())
     assert str(find_etcd()) in story
@@ -100,6 +138,10 @@ def test_the_demo_sees_what_it_claims_and_leaves_nothing(demo: Demo) -> None:
         "left the registry",
         " leads",
         "its first request",
+        "no such table: users",
+        "registered beside",
+        "asked to retire, through the registry",
+        "acknowledged in",
         " s old",
     ):
         assert said in story
@@ -110,9 +152,7 @@ def test_the_demo_sees_what_it_claims_and_leaves_nothing(demo: Demo) -> None:
 
 def test_without_retries_requests_fail_and_the_demo_says_so(demo: Demo) -> None:
     """The negative control: the same story, with the protection off, and callers that ask the dead one for certain."""
-    shorter = {"well": 0.5, "after_election": 0.3, "after_join": 0.5, "without_etcd": 0.5}
-    bare = {"retry": {"max_attempts": 1}, "balancer": "round_robin"}
-    process = demo.start("--json", plan=QUICK | shorter | bare)
+    process = demo.start("--json", plan=SHORTER | BARE)
     code = process.wait(timeout=DEADLINE)
     assert code == 1, process.errors
     found = json.loads(process.output)
@@ -121,6 +161,23 @@ def test_without_retries_requests_fail_and_the_demo_says_so(demo: Demo) -> None:
     assert not found["claims"][0]["held"]
     assert "✗" in process.errors
     assert "did NOT hold" in process.errors
+    # A deploy needs no second try: nobody sends to who has left, and nobody leaves before that.
+    assert {claim["held"] for claim in found["claims"] if claim["claim"] in DEPLOY} == {True}
+    assert demo.left_behind() == []
+
+
+def test_without_the_drain_a_deploy_fails_requests_and_the_demo_says_so(demo: Demo) -> None:
+    """The negative control of the deploy: version 1 ends as soon as it is asked to."""
+    process = demo.start("--json", plan=SHORTER | BARE | {"drains": False})
+    code = process.wait(timeout=DEADLINE)
+    assert code == 1, process.errors
+    found = json.loads(process.output)
+    assert found["acts"][5]["failed"] > 0
+    claims = {claim["claim"]: claim["held"] for claim in found["claims"]}
+    assert not claims["The deploy failed no GET and no POST"]
+    assert not claims["Version 1 saw its callers leave, and ended"]
+    assert [each["exit_code"] for each in found["deploy"]["hosts"]] == [1] * 3
+    assert "had ended without a drain" in process.errors
     assert demo.left_behind() == []
 
 
@@ -128,15 +185,30 @@ def test_without_retries_requests_fail_and_the_demo_says_so(demo: Demo) -> None:
 def test_a_demo_that_is_ended_early_leaves_nothing(demo: Demo, number: signal.Signals) -> None:
     process = demo.start()
     process.wait_for_line("1. All is well", timeout=30)
-    started = children(process.pid)
-    assert sum("demo_service" in command for command in started.values()) == 3
-    assert sum("--data-dir" in command for command in started.values()) == 3  # the members of etcd
+    started = descendants(process.pid)
+    assert number_of(started, "demo_service") == 3
+    assert number_of(started, "--data-dir") == 3  # the members of etcd
     assert demo.left_behind()
     process.signal(number)
     assert process.wait(timeout=30) == 128 + number, process.errors
     assert not list(still_there(started))
     assert demo.left_behind() == []
     assert process.errors == f"disco: the demo was ended by {number.name}; what it had started is gone"
+
+
+def test_a_demo_that_is_ended_in_the_middle_of_a_deploy_leaves_nothing_either(demo: Demo) -> None:
+    process = demo.start(plan=SHORTER)
+    process.wait_for_line("6. Version 2", timeout=DEADLINE)
+    process.wait_for_line("registered beside", timeout=DEADLINE)
+    started = descendants(process.pid)
+    assert number_of(started, "discoclient.cli run", "--replace") == 3
+    assert number_of(started, "disco-guardian")
+    assert number_of(started, "demo_service.py", "--port", "discoclient.cli run") == 3
+    process.signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130, process.errors
+    assert not list(still_there(started))
+    assert demo.left_behind() == []
+    assert process.errors == "disco: the demo was ended by SIGINT; what it had started is gone"
 
 
 def test_a_signal_while_etcd_starts_is_heeded_too(demo: Demo) -> None:
