@@ -107,14 +107,16 @@ def show_run(hostname: str, bake: float) -> str:
 
 def end_run(process: Process) -> None:
     """End a ``disco run`` and all of its family, at once: there is no etcd to sign off from, at the end."""
-    pause(
-        process
-    )  # so that it starts nothing while we look, and what ends keeps its pid until it is gone itself
-    others = family(process.pid) - {process.pid} if process.poll() is None else set()
-    for pid in others:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    end(process, grace=0.0)
+    others: set[int] = set()
+    try:
+        pause(process)  # it starts nothing while we look, and keeps the pids of those that end
+        if process.poll() is None:
+            others = family(process.pid) - {process.pid}
+    finally:  # also when somebody is impatient
+        for pid in others:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        end(process, grace=0.0)
     wait_until(lambda: all(map(_is_gone, others)), timeout=FAMILY_TIMEOUT)
 
 
