@@ -41,7 +41,7 @@ def serve(
     **options: Any,
 ) -> PythonProcess:
     """Two workers with threads, and so with connections that are kept."""
-    arguments = ["--workers=2", "--threads=4", "--graceful-timeout=5", *words]
+    arguments = ["--workers=2", "--threads=4", "--graceful-timeout=20", *words]
     return scene.python(
         *("-m", "gunicorn", "-c", str(PROGRAMS / "gunicorn_conf.py"), *arguments),
         "tests.serving.programs.on_gunicorn:app",
