@@ -80,7 +80,10 @@ def test_a_registry_that_is_away_in_the_middle_of_a_deploy_fails_no_request(
         def is_over() -> bool:
             return v1.process.is_running != v2.process.is_running
 
-        eventually(is_over, timeout=SLOW, what=f"one generation is left: {v1!r} {v2!r}")
+        try:
+            eventually(is_over, timeout=SLOW, what="one generation is left")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{keys.records()}\n{v1!r}\n{v2!r}") from None
         left, gone = (v1, v2) if v1.process.is_running else (v2, v1)
         eventually(lambda: [record["id"] for record in keys.records()] == [left.id], timeout=SLOW)
         back_at = time.monotonic()
