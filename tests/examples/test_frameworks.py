@@ -22,8 +22,8 @@ PATH = "/users/1"
 
 PYTHON = sys.executable
 UVICORN = f"-m uvicorn --app-dir {FOLDER} fastapi_service:app"
-GUNICORN = f"-m gunicorn --pythonpath {FOLDER} --workers 2 --threads 4"
-CONFIGURED = f"{GUNICORN} -c {FOLDER}/gunicorn.conf.py"
+GUNICORN = f"-m gunicorn --pythonpath {FOLDER} --workers 1 --threads 4"
+CONFIGURED = f"-m gunicorn --pythonpath {FOLDER} -c {FOLDER}/gunicorn.conf.py"
 RUN = "-m discoclient.cli run experiment --host 127.0.0.1 --health-path /healthz --quiet 0.2"
 
 
