@@ -56,7 +56,7 @@ class Handover:
             self.why.startswith("replaced by 2 ")
             and self.drained is not None
             and self.drained.is_clean
-            and self.drained.callers > 0
+            and bool(self.drained.callers)
             and self.exit_code == 0
         )
 

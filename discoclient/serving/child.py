@@ -7,9 +7,10 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from time import monotonic, sleep
 
-from ..system.family import Guardian, family, is_empty, signal_group
+from ..system.family import Guardian, family, is_empty, marked, signal_group
 from ..system.listeners import Listener, look_at
 from ..system.notify import NotifySocket
 from ..system.ports import ReservedPort
@@ -31,6 +32,7 @@ class Child:
         self._stop_timeout = stop_timeout
         self._process: Process | None = None
         self._guardian: Guardian | None = None
+        self._mark = ""
         self._port = doorway.port if doorway.way is Way.TOLD else None
         self._reserved: ReservedPort | None = None
         if doorway.way is Way.TOLD and self._port is None:
@@ -86,7 +88,8 @@ class Child:
             # A socket that we held on to would take connections for a command that is dead, and keep callers waiting.
             if listener is not None:
                 listener.close()
-        self._guardian = Guardian(self.pid, grace=self._stop_timeout)
+        self._mark = f"DISCO_INSTANCE={environment['DISCO_INSTANCE']}"
+        self._guardian = Guardian(self.pid, grace=self._stop_timeout, mark=self._mark)
         threading.Thread(target=self._wait, args=[on_exit], name="disco-child", daemon=True).start()
 
     def is_taken(self) -> bool:
@@ -131,17 +134,27 @@ class Child:
         if process.poll() is None:
             self.kill()
             process.wait()
-        if signal_group(process.pid, signal.SIGTERM):
+        if self._signal_all(signal.SIGTERM):
             ends = monotonic() + self._stop_timeout
-            while not is_empty(process.pid) and monotonic() < ends:
+            while monotonic() < ends and not (is_empty(process.pid) and not marked(self._mark)):
                 sleep(LOOK_AGAIN)
-            signal_group(process.pid, signal.SIGKILL)
+            self._signal_all(signal.SIGKILL)
         if self._guardian is not None:
             self._guardian.dismiss()
         if self.notices is not None:
             self.notices.close()
         if self._reserved is not None:
             self._reserved.release()
+
+    def _signal_all(self, number: signal.Signals) -> bool:
+        """To all that the command started and left behind; whether there was anybody."""
+        assert self._process is not None
+        is_any = signal_group(self._process.pid, number)
+        for pid in marked(self._mark):
+            is_any = True
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+        return is_any
 
     def _wait(self, on_exit: Callable[[int], None]) -> None:
         assert self._process is not None

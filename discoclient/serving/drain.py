@@ -21,12 +21,13 @@ __all__ = ["Drain", "Drained"]
 class Drained:
     """How a drain ended. ``is_clean``: no caller will send anything more, and nothing is in flight, as far as can be known.
 
-    ``seconds`` it took; ``callers`` that were seen; ``problem``: what was still waited for, or could not be done.
+    ``seconds`` it took; ``callers`` that were seen, ``None`` if it is not ours to know;
+    ``problem``: what was still waited for, or could not be done.
     """
 
     is_clean: bool
     seconds: float
-    callers: int = 0
+    callers: int | None = None
     problem: str = ""
 
 
@@ -86,7 +87,7 @@ class Drain:
         return Drained(
             is_clean=not problem,
             seconds=now - self._began,
-            callers=len(self._presences or {}),
+            callers=None if self._presences is None else len(self._presences),
             problem=problem,
         )
 

@@ -141,6 +141,8 @@ class Life:
             case Event.OBJECTION:
                 return self._objection(reason)
             case Event.REFUSED:
+                if self._exit is not None:
+                    self._give_up(NOT_READY, f"it ended with exit code {self._exit} before it was registered")
                 self._give_up(NO_REGISTRY, reason)
                 return self._leave() if self._exit is not None else self._terminate(now)
             case Event.LEFT:
@@ -150,9 +152,9 @@ class Life:
     def exited(self, code: int, now: float) -> Acts:
         """The process ended, with an exit code as a shell has it: 128 and more for signals."""
         self._exit = code
-        if self.phase is Phase.WAITING or (self.phase is Phase.REGISTERING and not self._is_stopping):
+        if self.phase is Phase.WAITING:
             self._give_up(NOT_READY, f"it ended with exit code {code} before it was ready")
-        elif self.phase is Phase.BAKING:
+        elif self.phase in (Phase.REGISTERING, Phase.BAKING) and self._terms.watch is not None:
             self._give_up(NOT_READY, f"it ended with exit code {code} before it took over")
         elif self.phase is Phase.DRAINING:
             self._is_clean = False  # whoever still had something there has lost it

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
+from random import Random
 
+from ..control.follower import Follower
 from ..model.errors import RegistryError, RegistryUnavailable
 from ..model.instance import Instance, State
 from ..registry.asked import Asked, Retirement
+from ..registry.happenings import WatchSettings
 from ..registry.keys import Keys
-from ..registry.protocol import Registry
+from ..registry.protocol import Entry, Registry
 from .asking import Found, NotThere, ask, find
 
 __all__ = ["Replacement", "Takeover"]
@@ -58,7 +61,8 @@ class Takeover:
         self._clock = clock
         self._may_begin = asyncio.Event()
         self._own_generation = 0
-        self._noted: set[str] = set()
+        self._noted: dict[str, Instance] = {}
+        self._asked: dict[str, int] = {}  # by id, in which generation it was asked
 
     def begin(self) -> None:
         """It has proved itself. For the loop that `run` runs on."""
@@ -69,18 +73,43 @@ class Takeover:
         await self._insist(self._note_the_older)
         await self._may_begin.wait()
         began = self._clock()
-        older = await self._insist(self._ask_the_older)
-        ids = {each.instance.id for each in older}
-        left = ids
+        present = await self._insist(self._ask_the_older)
         ends = self._clock() + self._timeout
-        while left and self._clock() < ends:
+        while present and self._clock() < ends:
             await asyncio.sleep(PAUSE)
-            left = ids & {each.instance.id for each in await self._insist(self._find)}
+            present = await self._insist(self._ask_the_older)
+        left = {each.instance.id for each in present}
         return Replacement(
-            gone=tuple(each.instance for each in older if each.instance.id not in left),
-            left=tuple(each.instance for each in older if each.instance.id in left),
+            gone=tuple(instance for id, instance in self._noted.items() if id not in left),
+            left=tuple(instance for id, instance in self._noted.items() if id in left),
             seconds=self._clock() - began,
         )
+
+    async def stand(self, *, settings: WatchSettings, rng: Random) -> None:
+        """After `run`, until cancelled: one that was lost and comes back is asked again.
+
+        To vanish is not to leave: the lease of an older one may have ended while the registry, or its own process, stood
+        still, and with the lease what it was asked.
+        """
+        prefix = self._keys.service(self._mine().service)
+        back = asyncio.Event()
+
+        def look(follower: Follower[Entry], touched: Collection[str]) -> None:
+            if any(key in follower.records and key[len(prefix) :] in self._noted for key in touched):
+                back.set()
+
+        follower = Follower[Entry](
+            self._registry, prefix, lambda entry: entry, look, settings=settings, clock=self._clock, rng=rng
+        )
+        following = asyncio.ensure_future(follower.run())
+        try:
+            while True:
+                await back.wait()
+                back.clear()
+                await self._insist(self._ask_the_older)
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
 
     async def _insist(self, look: Callable[[], Awaitable[list[Found]]]) -> list[Found]:
         while True:
@@ -97,7 +126,7 @@ class Takeover:
         found = await self._find()
         self._own_generation = self._own(found).generation
         older = self._older(found)
-        self._noted = {each.instance.id for each in older}
+        self._noted = {each.instance.id: each.instance for each in older}
         return older
 
     def _own(self, found: list[Found]) -> Found:
@@ -118,21 +147,27 @@ class Takeover:
         ]
 
     async def _ask_the_older(self) -> list[Found]:
+        """Those that are there, each asked once; one that was put back, once more."""
         mine = self._mine()
         found = await self._find()
+        older = self._older(found)
+        self._noted |= {each.instance.id: each.instance for each in older}
+        unasked = [each for each in older if self._asked.get(each.instance.id) != each.generation]
+        if not unasked:
+            return older
         if self._own(found).instance.state is not State.READY:
             # Whoever is not there itself does not send others away.
             raise RegistryUnavailable("not registered as ready just now")
-        older = self._older(found)
         version = f" {mine.version}" if mine.version else ""
         retirement = Retirement(reason=f"replaced by{version} {mine.id}", by=f"disco run on {mine.hostname}")
 
         def change(asked: Asked) -> Asked:
             return asked if asked.retire is not None else replace(asked, retire=retirement)
 
-        for each in older:
+        for each in unasked:
             try:
                 await ask(self._registry, self._keys, mine.service, each.instance.id, change)
             except NotThere:
                 continue
+            self._asked[each.instance.id] = each.generation
         return older

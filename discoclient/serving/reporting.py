@@ -26,9 +26,8 @@ class Reporter:
             self._say("registered again")
 
     def drained(self, drained: Drained) -> None:
-        callers = {0: "no callers", 1: "1 caller has left"}.get(
-            drained.callers, f"{drained.callers} callers have left"
-        )
+        known = {None: "who calls is not known here", 0: "no callers", 1: "1 caller has left"}
+        callers = known.get(drained.callers, f"{drained.callers} callers have left")
         how = callers if drained.is_clean else f"not clean: {drained.problem}"
         self._say(f"drained in {drained.seconds:.1f} s ({how})")
 

@@ -95,7 +95,10 @@ class Runner:
                 on_exit=lambda code: self._news.put(Exited(code)),
             )
         except OSError as error:
-            return Ending(code=NOT_READY, problem=f"the command could not be started: {error}")
+            where = f" at port {plan.doorway.port}" if plan.doorway.port is not None else ""
+            return Ending(
+                code=NOT_READY, problem=f"the command could not be started{where}: {error.strerror}"
+            )
         try:
             life = Life(plan.terms, now=monotonic())
             self._watch()
@@ -331,5 +334,6 @@ class Runner:
 
         async def run() -> None:
             self._news.put(await takeover.run())
+            await takeover.stand(settings=self._hub.settings, rng=self._hub.rng)
 
         self._submit(run())

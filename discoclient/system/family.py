@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["Guardian", "family", "is_empty", "signal_group"]
+__all__ = ["Guardian", "family", "is_empty", "marked", "signal_group"]
 
 
 def family(pid: int) -> set[int]:
@@ -36,6 +36,25 @@ def family(pid: int) -> set[int]:
     return found
 
 
+def marked(mark: str) -> set[int]:
+    """The processes whose environment has *mark*, ``NAME=value``, from their start on: whoever a child begot, in whatever
+    session, unless it was given another environment. Empty where there is no ``/proc``.
+    """
+    found: set[int] = set()
+    if sys.platform != "linux":
+        return found
+    wanted = mark.encode()
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                environment = Path(f"/proc/{entry}/environ").read_bytes()
+            except OSError:  # gone since, or another user's
+                continue
+            if wanted in environment.split(b"\0"):
+                found.add(int(entry))
+    return found - {os.getpid()}
+
+
 def signal_group(group: int, number: signal.Signals) -> bool:
     """Send a signal to a process group; whether there was anybody."""
     try:
@@ -61,29 +80,47 @@ def is_empty(group: int) -> bool:
 _SCRIPT = """
 trap '' HUP INT TERM
 read -r word && exit 0
-kill -s TERM -- "-$1" 2>/dev/null || exit 0
+all() {
+    echo "-$1"
+    grep -lzxF -- "$3" /proc/[0-9]*/environ 2>/dev/null | cut -d / -f 3
+}
+send() { # to each by itself: one that is gone already must not keep it from the others
+    number=$1
+    shift
+    is_any=1
+    for target in $(all "$@"); do
+        kill -s "$number" -- "$target" 2>/dev/null && is_any=0
+    done
+    return $is_any
+}
+send TERM "$@" || exit 0
 tenths=$2
-while [ "$tenths" -gt 0 ] && kill -s 0 -- "-$1" 2>/dev/null; do
+while [ "$tenths" -gt 0 ] && send 0 "$@"; do
     sleep 0.1
     tenths=$((tenths - 1))
 done
-kill -s KILL -- "-$1" 2>/dev/null
+send KILL "$@"
 """
+
+
+_NO_MARK = "no mark"
+"""No variable of any environment: a name has no space in it, and each has a value."""
 
 
 class Guardian:
     """A small shell that ends a process group if we go without having dismissed it, whatever we died of.
 
-    The kernel's parent-death signal reaches the child alone, and may be ignored. This reaches all that it started:
-    SIGTERM, and *grace* seconds later SIGKILL.
+    The kernel's parent-death signal reaches the child alone, and may be ignored. This reaches all that it started, also in
+    sessions of their own if their environment has *mark* (see `marked`): SIGTERM, and *grace* seconds later SIGKILL.
     """
 
-    def __init__(self, group: int, *, grace: float) -> None:
+    def __init__(self, group: int, *, grace: float, mark: str | None = None) -> None:
         # A mask is inherited: until the shell has come to its trap, a service manager's signal to all of us would end it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGINT, signal.SIGTERM})
         try:
+            tenths = str(max(0, round(grace * 10)))
             self._shell = subprocess.Popen(
-                ["/bin/sh", "-c", _SCRIPT, "disco-guardian", str(group), str(max(0, round(grace * 10)))],
+                ["/bin/sh", "-c", _SCRIPT, "disco-guardian", str(group), tenths, mark or _NO_MARK],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -49,7 +49,7 @@ def test_without_callers_it_is_the_same() -> None:
     """There may be some that may not say so."""
     drain = draining()
     assert drain.verdict(START + QUIET - 0.01) is None
-    assert ended(drain, QUIET) == Drained(is_clean=True, seconds=QUIET)
+    assert ended(drain, QUIET) == Drained(is_clean=True, seconds=QUIET, callers=0)
 
 
 @pytest.mark.parametrize("quiet", [0.0, 0.5, 7.0])

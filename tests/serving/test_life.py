@@ -206,7 +206,8 @@ def test_each_event_in_each_phase_has_one_consequence(
         ((0, Event.LEFT), NOT_READY),
         ((60.0, 143, Event.LEFT), NOT_READY),
         ((60.0, 5.0, 137, Event.LEFT), NOT_READY),
-        ((Event.WELL, 7, Event.REGISTERED, Event.LEFT), NOT_READY),
+        # it ended while it was being registered: it was ready, and nobody was to be taken over from
+        ((Event.WELL, 7, Event.REGISTERED, Event.LEFT), 7),
         ((Event.WELL, 7, Event.REFUSED, Event.LEFT), NOT_READY),
         ((Event.WELL, Event.REFUSED, 143, Event.LEFT), NO_REGISTRY),
         ((Event.WELL, Event.REFUSED, 5.0, 137, Event.LEFT), NO_REGISTRY),
@@ -256,7 +257,7 @@ def test_once_it_took_over_its_code_is_its_own() -> None:
 def test_what_is_wrong_first_is_the_problem() -> None:
     living = Living().play(Event.WELL, 7, Event.REFUSED, Event.LEFT)
     assert living.life.code == NOT_READY
-    assert living.life.problem == "it ended with exit code 7 before it was ready"
+    assert living.life.problem == "it ended with exit code 7 before it was registered"
 
 
 def test_a_problem_says_what_the_newest_probe_found() -> None:
