@@ -88,7 +88,7 @@ async def stays_open(waiting: asyncio.Task[Drained]) -> None:
 
 async def test_without_callers_it_is_over_at_once(parting: Parting) -> None:
     drained = await result(parting.begin())
-    assert (drained.is_clean, drained.callers) == (True, None)
+    assert (drained.is_clean, drained.callers) == (True, 0)
 
 
 async def test_every_caller_is_waited_for_until_it_has_left(parting: Parting) -> None:
@@ -131,7 +131,7 @@ async def test_what_no_caller_wrote_is_not_waited_for(parting: Parting) -> None:
         lease = parting.store.grant(LONG, monotonic())[0]
         parting.store.put(RANGE + id, value, lease=lease)
     drained = await result(parting.begin())
-    assert (drained.is_clean, drained.callers) == (True, None)
+    assert (drained.is_clean, drained.callers) == (True, 0)
 
 
 async def test_callers_of_other_services_are_not_waited_for(parting: Parting) -> None:
