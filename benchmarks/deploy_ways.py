@@ -1,0 +1,197 @@
+"""The ways to deploy: what each of them needs around the service, and how a new version takes over from the old one.
+
+Inside its ``with`` block a way has one version of the service running, and an address that callers can be given.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from time import monotonic
+from types import TracebackType
+from typing import NamedTuple, Protocol, Self
+
+from discoclient.dev import EtcdCluster
+from discoclient.dev.process import Process, end, spawn
+from discoclient.dev.waiting import wait_until
+
+from .children import Child
+from .deploy_keys import ROOT
+from .deploy_load import SERVICE
+from .deploy_nginx import running
+
+__all__ = ["CAREFUL_PAUSE", "Deploy", "DiscoWay", "NginxWay", "Way", "command", "start"]
+
+CAREFUL_PAUSE = 2.0
+"""Seconds that the careful operator waits between reload and SIGTERM: many times what a request takes here."""
+BAKE = 1.0
+"""Seconds for which a new version is watched before the old one goes; 5 by default, of which 4 would only be waited here."""
+QUIET = 1.0
+TIMEOUT = 30.0
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+class Deploy(NamedTuple):
+    """`monotonic`, which is one clock for all processes of a Linux machine."""
+
+    began: float
+    """When the new version was started."""
+    ended: float
+    """When the process of the old one was gone; or, if it stayed, when the new one had given up."""
+    code: int | None
+    """The exit code of the new version's process, ``None`` while it runs."""
+    was_replaced: bool
+
+
+class Way(Protocol):
+    target: str
+    """What a caller is given: a registry, or the URL of a proxy."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def deploy(self, version: str, *, mood: str = "well", patience: float = TIMEOUT) -> Deploy:
+        """Start *version*, and wait until the one before is gone, or the new one, or *patience* is over."""
+        ...
+
+
+def command(version: str, *words: object, mood: str = "well", ledger: Path | None = None) -> list[str]:
+    """The command of the service."""
+    line = [sys.executable, "-m", "benchmarks.deploy_service", "--version", version, "--mood", mood]
+    return [*line, *(["--ledger", str(ledger)] if ledger else []), *map(str, words)]
+
+
+def start(words: list[str], said: Path) -> Process:
+    """Start a program of ours; what it says is appended to the file *said*."""
+    path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+    with said.open("ab") as output:
+        return spawn(words, env=os.environ | {"PYTHONPATH": path}, stdout=output, stderr=output)
+
+
+class _Base:
+    """One version after the other, each a process of ours; the newest that took over is `current`."""
+
+    def __init__(self, etcd: EtcdCluster, folder: Path) -> None:
+        self.etcd = etcd
+        self.ledger = folder / "ledger"
+        self.said = folder / "said"
+        self.said.touch()
+        self.ledger.touch()
+        self.stack = ExitStack()
+        self.target = etcd.registry_url
+        self._current: Process | None = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stack.close()
+
+    def launch(self, version: str, mood: str) -> Process:
+        raise NotImplementedError
+
+    def first(self, is_up: Callable[[], bool]) -> None:
+        """Start the first version, and wait until *is_up*."""
+        self._current = self._begin("v1", "well")
+        if not wait_until(lambda: is_up() or self._is_over(self._current), timeout=TIMEOUT) or not is_up():
+            raise RuntimeError(f"the first version did not come up: {self.said.read_text()}")
+
+    def deploy(self, version: str, *, mood: str = "well", patience: float = TIMEOUT) -> Deploy:
+        old, began = self._current, monotonic()
+        new = self._begin(version, mood)
+        wait_until(lambda: self._is_over(old) or self._is_over(new), timeout=patience)
+        ended = monotonic()
+        was_replaced = self._is_over(old)
+        if was_replaced:
+            self._current = new
+        elif mood == "well":
+            raise RuntimeError(f"{version} did not replace the one before: {self.said.read_text()}")
+        return Deploy(began, ended, new.poll(), was_replaced)
+
+    def _begin(self, version: str, mood: str) -> Process:
+        process = self.launch(version, mood)
+        self.stack.callback(end, process, grace=0.0)
+        return process
+
+    @staticmethod
+    def _is_over(process: Process | None) -> bool:
+        return process is not None and process.poll() is not None
+
+
+class NginxWay(_Base):
+    """nginx in front, the keys of 2014, and a renderer. *pause*: seconds before SIGTERM; ``None`` is ``kill -9``, at once."""
+
+    def __init__(self, etcd: EtcdCluster, folder: Path, *, pause: float | None = None) -> None:
+        super().__init__(etcd, folder)
+        self._pause = pause
+
+    def __enter__(self) -> Self:
+        try:
+            self.first(lambda: self._port() is not None)
+            nginx = self.stack.enter_context(running(self._port() or 0))
+            how = ("kill",) if self._pause is None else ("term", self._pause)
+            self.stack.enter_context(
+                Child("deploy_renderer", self.etcd.registry_url, nginx.folder, nginx.port, *how)
+            ).wait_ready()
+            self.target = f"http://127.0.0.1:{nginx.port}"
+        except BaseException:
+            self.stack.close()
+            raise
+        return self
+
+    def launch(self, version: str, mood: str) -> Process:
+        port = self.etcd.members[0].client_port
+        return start(command(version, "--register", port, mood=mood, ledger=self.ledger), self.said)
+
+    def _port(self) -> int | None:
+        said = self.etcd.etcdctl("get", "--print-value-only", f"{ROOT}port/current").strip()
+        return int(said) if said else None
+
+
+class DiscoWay(_Base):
+    """``disco run --replace``, and callers with the SDK."""
+
+    def __init__(
+        self, etcd: EtcdCluster, folder: Path, *, bake: float = BAKE, hostname: str = "web-1"
+    ) -> None:
+        super().__init__(etcd, folder)
+        self._bake = bake
+        self._hostname = hostname
+
+    def __enter__(self) -> Self:
+        from discoclient import connect
+
+        try:
+            self._registry = self.stack.enter_context(connect(self.etcd.registry_url))
+            self.first(lambda: bool(self.ready()))
+        except BaseException:
+            self.stack.close()
+            raise
+        return self
+
+    def launch(self, version: str, mood: str) -> Process:
+        return start(
+            disco_run(
+                self.etcd.registry_url,
+                command(version, "--port", "{port}", mood=mood, ledger=self.ledger),
+                "--version", version, "--hostname", self._hostname, "--bake", self._bake, "--quiet", QUIET,
+                "--ready-timeout", 3, "--health-interval", 0.2, "--http-keepalive", 60,
+            ),
+            self.said,
+        )  # fmt: skip
+
+    def ready(self) -> list[str]:
+        """The ids of the instances that are ready now."""
+        found = self._registry.instances(SERVICE)
+        return [each.id for each in found if each.state == "ready" and each.hostname == self._hostname]
+
+
+def disco_run(registry: str, words: list[str], *options: object) -> list[str]:
+    """The command that runs *words* as an instance of the service, in place of what runs there."""
+    line = [sys.executable, "-m", "discoclient.cli", "--registry", registry, "run", SERVICE, "--replace"]
+    return [*line, "--health-path", "/healthz", *map(str, options), "--", *words]
