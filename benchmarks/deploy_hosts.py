@@ -1,28 +1,32 @@
 """All hosts at once: a supervisor for each host that is simulated (``--hostname``), each with its own old version to replace.
 
-Real hosts don't share their processors. Here they do, so how long it takes until the new versions are registered, which is the
-start of as many Python interpreters, stands apart from how long they take from there on, and beside what bare starts take.
+Real hosts don't share their processors. Here they do: so the supervisors are forked from one that was started before
+(`deploy_template`), and what as many bare starts of the interpreter take on this machine stands beside it.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from operator import truediv
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import NamedTuple
 
 from discoclient import RegistryHandle, connect
 from discoclient.dev import EtcdCluster
-from discoclient.dev.process import Process, end, spawn
+from discoclient.dev.process import end, spawn
 from discoclient.dev.waiting import wait_until
 
+from .children import Child
 from .deploy_load import SERVICE
 from .deploy_scene import under_load
-from .deploy_ways import TIMEOUT, disco_run, start
+from .deploy_ways import TIMEOUT, disco_run
 from .figures import Row, Section, compare
 
 __all__ = ["Fleet", "HostsPlan", "deploy_hosts", "hosts_section", "start_bare"]
@@ -111,73 +115,58 @@ def start_bare(count: int) -> float:
 
 def deploy_hosts(count: int, plan: HostsPlan, seed: str) -> Fleet:
     """*count* hosts with an old version each; then a new version on all of them at once."""
-    hosts = [f"web-{number + 1}" for number in range(count)]
     with (
         TemporaryDirectory(prefix="disco-deploy-") as folder,
         EtcdCluster(nodes=1) as etcd,
         connect(etcd.registry_url) as registry,
-        ExitStack() as stack,
+        ThreadPoolExecutor(2) as pool,
+        # both last, so that they end first: the threads wait for them
+        Child("deploy_template", Path(folder, "said"), _supervisors(etcd, count, "v1", plan)) as old,
+        Child("deploy_template", Path(folder, "said"), _supervisors(etcd, count, "v2", plan)) as new,
     ):
-        said = Path(folder, "said")
-
-        def launch(version: str) -> dict[str, Process]:
-            processes = {}
-            for host in hosts:
-                processes[host] = _launch(etcd.registry_url, host, version, plan, said)
-                stack.callback(end, processes[host], grace=0.0)
-            return processes
-
-        old = launch("v1")
-        if not wait_until(lambda: len(_hosts_of(registry, "v1")) == count, timeout=2 * TIMEOUT):
-            raise RuntimeError(f"the hosts did not come up: {said.read_text()}")
+        for template in (old, new):
+            template.wait_ready()
+        ending = pool.submit(old.collect)
+        if not wait_until(lambda: len(_registered(registry, "v1")) == count, timeout=TIMEOUT):
+            raise RuntimeError(f"the hosts did not come up: {Path(folder, 'said').read_text()}")
         with under_load(etcd.registry_url, plan.rate, plan.seconds, seed) as load:
             load.begin()
             began = monotonic()
-            launch("v2")
-            registered, gone = _watch(registry, old, 2 * TIMEOUT)
+            pool.submit(new.collect)
+            registered: dict[str, float] = {}
+
+            def is_replaced() -> bool:
+                for host in _registered(registry, "v2"):
+                    registered.setdefault(host, monotonic())
+                return ending.done()
+
+            wait_until(is_replaced, timeout=TIMEOUT)
             failed = sum(call.error is not None for call in load.finish())
-        if len(gone) < count or len(registered) < count:
-            raise RuntimeError(f"{count - len(gone)} of {count} hosts were not deployed: {said.read_text()}")
+        if not ending.done() or len(registered) < count:
+            raise RuntimeError(f"not all hosts were deployed: {Path(folder, 'said').read_text()}")
+        gone = {host: moment for host, (moment, _) in ending.result().items()}
     return Fleet(
         max(gone.values()) - began,
         max(registered.values()) - began,
-        sorted(gone[host] - registered[host] for host in hosts)[count // 2],
+        median(gone[host] - registered[host] for host in gone),
         failed,
     )
 
 
-def _watch(
-    registry: RegistryHandle, old: dict[str, Process], timeout: float
-) -> tuple[dict[str, float], dict[str, float]]:
-    """By host: when its new version was registered, and when the process of its old one was gone."""
-    registered: dict[str, float] = {}
-    gone: dict[str, float] = {}
-
-    def look() -> bool:
-        now = monotonic()
-        for host in _hosts_of(registry, "v2"):
-            registered.setdefault(host, now)
-        for host, process in old.items():
-            if process.poll() is not None:
-                gone.setdefault(host, now)
-        return len(gone) == len(old)
-
-    wait_until(look, timeout=timeout)
-    return registered, gone
+def _registered(registry: RegistryHandle, version: str) -> list[str]:
+    """The hosts on which that version is ready."""
+    found = registry.instances(SERVICE)
+    return [each.hostname or "" for each in found if each.version == version and each.state == "ready"]
 
 
-def _hosts_of(registry: RegistryHandle, version: str) -> Sequence[str]:
-    return [
-        each.hostname or ""
-        for each in registry.instances(SERVICE)
-        if each.version == version and each.state == "ready"
-    ]
-
-
-def _launch(registry: str, host: str, version: str, plan: HostsPlan, said: Path) -> Process:
+def _supervisors(etcd: EtcdCluster, count: int, version: str, plan: HostsPlan) -> str:
+    """For `deploy_template`: a ``disco run`` of the light service on each host."""
     stub = [sys.executable, "-I", "-S", str(_STUB), "{port}"]
-    options = ("--version", version, "--hostname", host, "--bake", plan.bake, "--quiet", plan.quiet)
-    return start(disco_run(registry, stub, *options), said)
+    options = ("--version", version, "--bake", plan.bake, "--quiet", plan.quiet)
+    hosts = [f"web-{number + 1}" for number in range(count)]
+    return json.dumps(
+        {host: disco_run(etcd.registry_url, stub, *options, "--hostname", host) for host in hosts}
+    )
 
 
 def _hosts(count: int) -> str:

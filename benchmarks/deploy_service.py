@@ -101,9 +101,11 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._data += data
         head, end, rest = self._data.partition(b"\r\n\r\n")
+        if not end:
+            return
         fields = head.lower()
         length = int(fields.partition(b"\r\ncontent-length:")[2].split(b"\r\n")[0] or 0)
-        if not end or len(rest) < length:
+        if len(rest) < length:
             return
         self._data = b""
         self._is_busy = True

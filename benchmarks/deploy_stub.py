@@ -18,9 +18,11 @@ _LENGTH = b"\r\ncontent-length:"
 def cut(data: bytes) -> tuple[bytes, bytes]:
     """The head of the first request in *data* and what comes after it; no head while it is not all there."""
     head, end, rest = data.partition(b"\r\n\r\n")
+    if not end:
+        return b"", data
     head = head.lower()
     length = int(head.partition(_LENGTH)[2].partition(b"\r\n")[0] or 0)
-    if not end or len(rest) < length:
+    if len(rest) < length:
         return b"", data
     return head, rest[length:]
 

@@ -9,11 +9,13 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
+from discoclient import connect
 from discoclient.dev import EtcdCluster
 from discoclient.dev.process import Process, end, spawn
 from discoclient.dev.waiting import wait_until
@@ -31,6 +33,7 @@ BAKE = 1.0
 """Seconds for which a new version is watched before the old one goes; 5 by default, of which 4 would only be waited here."""
 QUIET = 1.0
 TIMEOUT = 30.0
+_READY_TIMEOUT = 3.0
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -156,16 +159,11 @@ class NginxWay(_Base):
 class DiscoWay(_Base):
     """``disco run --replace``, and callers with the SDK."""
 
-    def __init__(
-        self, etcd: EtcdCluster, folder: Path, *, bake: float = BAKE, hostname: str = "web-1"
-    ) -> None:
+    def __init__(self, etcd: EtcdCluster, folder: Path, *, bake: float = BAKE) -> None:
         super().__init__(etcd, folder)
         self._bake = bake
-        self._hostname = hostname
 
     def __enter__(self) -> Self:
-        from discoclient import connect
-
         try:
             self._registry = self.stack.enter_context(connect(self.etcd.registry_url))
             self.first(lambda: bool(self.ready()))
@@ -175,23 +173,29 @@ class DiscoWay(_Base):
         return self
 
     def launch(self, version: str, mood: str) -> Process:
-        return start(
-            disco_run(
-                self.etcd.registry_url,
-                command(version, "--port", "{port}", mood=mood, ledger=self.ledger),
-                "--version", version, "--hostname", self._hostname, "--bake", self._bake, "--quiet", QUIET,
-                "--ready-timeout", 3, "--health-interval", 0.2, "--http-keepalive", 60,
-            ),
-            self.said,
-        )  # fmt: skip
+        service = command(version, "--port", "{port}", mood=mood, ledger=self.ledger)
+        options = {
+            "--version": version,
+            "--hostname": "web-1",
+            "--bake": self._bake,
+            "--quiet": QUIET,
+            "--ready-timeout": _READY_TIMEOUT,
+            "--health-interval": 0.2,
+            "--http-keepalive": 60,
+        }
+        words = disco_run(self.etcd.registry_url, service, *chain.from_iterable(options.items()))
+        return start([sys.executable, "-m", "discoclient.cli", *words], self.said)
 
     def ready(self) -> list[str]:
         """The ids of the instances that are ready now."""
-        found = self._registry.instances(SERVICE)
-        return [each.id for each in found if each.state == "ready" and each.hostname == self._hostname]
+        return [each.id for each in self._registry.instances(SERVICE) if each.state == "ready"]
 
 
 def disco_run(registry: str, words: list[str], *options: object) -> list[str]:
-    """The command that runs *words* as an instance of the service, in place of what runs there."""
-    line = [sys.executable, "-m", "discoclient.cli", "--registry", registry, "run", SERVICE, "--replace"]
-    return [*line, "--health-path", "/healthz", *map(str, options), "--", *words]
+    """Arguments of ``disco``, to run *words* as an instance of the service, in place of what runs there."""
+    return [
+        *("--registry", registry, "run", SERVICE, "--replace", "--health-path", "/healthz"),
+        *map(str, options),
+        "--",
+        *words,
+    ]
