@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .deploy_bad import BadPlan, bad_section
+from .deploy_bad import KINDS, BadPlan, bad_section
 from .deploy_figures import Run
 from .deploy_hosts import HostsPlan, hosts_section
 from .deploy_picture import draw
@@ -28,7 +28,6 @@ PICTURE = Path("build/deploy.png")
 
 class Plans(NamedTuple):
     rounds: int
-    """Of the deploys that go well, and of those that go wrong."""
     deploys: Plan
     bad: BadPlan
     hosts: HostsPlan
@@ -37,14 +36,14 @@ class Plans(NamedTuple):
 _FULL = Plans(
     3,
     Plan(deploys=10, lead=2.0, period=7.0, rate=300.0),
-    BadPlan(rate=300.0, lead=1.0, seconds=6.0),
+    BadPlan(moods=tuple(KINDS), rounds=3, rate=300.0, lead=1.0, seconds=6.0),
     HostsPlan(counts=(1, 4, 16), rounds=3, bake=5.0, quiet=QUIET, rate=50.0, seconds=20.0),
 )
 _QUICK = Plans(
     1,
-    Plan(deploys=1, lead=1.5, period=4.0, rate=100.0),
-    BadPlan(rate=50.0, lead=0.2, seconds=4.0),
-    HostsPlan(counts=(1, 2), rounds=1, bake=0.2, quiet=0.2, rate=20.0, seconds=3.0),
+    Plan(deploys=1, lead=1.5, period=3.0, rate=100.0),
+    BadPlan(moods=("exits",), rounds=1, rate=50.0, lead=0.2, seconds=1.0),
+    HostsPlan(counts=(1, 2), rounds=1, bake=0.2, quiet=0.2, rate=20.0, seconds=1.0),
 )
 
 
@@ -56,7 +55,7 @@ def run(*, quick: bool) -> Iterator[Section]:
     if not quick and draw(runs, PICTURE):
         section = Section(section.title, section.rows, [*section.notes, f"The picture is {PICTURE}."])
     yield section
-    yield bad_section(plans.rounds, plans.bad)
+    yield bad_section(plans.bad)
     yield hosts_section(plans.hosts)
 
 

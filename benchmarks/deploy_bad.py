@@ -13,7 +13,7 @@ from discoclient.dev import EtcdCluster
 
 from .deploy_scene import WAYS, under_load
 from .deploy_tables import OLD_WAY, OURS, SIDES, present
-from .deploy_ways import BAKE, DiscoWay
+from .deploy_ways import BAKE, TIMEOUT, DiscoWay
 from .figures import Row, Section
 
 __all__ = ["EXIT_CODE", "KINDS", "Attempt", "BadPlan", "bad_section", "try_bad"]
@@ -31,6 +31,8 @@ _AIM = 0.0
 
 
 class BadPlan(NamedTuple):
+    moods: Sequence[str]
+    rounds: int
     rate: float
     lead: float
     """Seconds of load before the deploy."""
@@ -47,14 +49,14 @@ class Attempt(NamedTuple):
     """The very same old version is there and ready; and ``disco run`` ended with `EXIT_CODE`."""
 
 
-def bad_section(rounds: int, plan: BadPlan) -> Section:
+def bad_section(plan: BadPlan) -> Section:
     rows: list[Row] = []
-    for mood, what in KINDS.items():
+    for mood in plan.moods:
         for side in (OLD_WAY, OURS):
             if side in present():
-                tried = [try_bad(side, mood, plan, f"round {number}") for number in range(rounds)]
-                rows += _rows(side, what, tried)
-    return Section("Deploys that go wrong", rows, [_about(rounds, plan)])
+                tried = [try_bad(side, mood, plan, f"round {number}") for number in range(plan.rounds)]
+                rows += _rows(side, KINDS[mood], tried)
+    return Section("Deploys that go wrong", rows, [_about(plan)])
 
 
 def try_bad(side: str, mood: str, plan: BadPlan, seed: str) -> Attempt:
@@ -66,7 +68,9 @@ def try_bad(side: str, mood: str, plan: BadPlan, seed: str) -> Attempt:
             before = scene.ready() if isinstance(scene, DiscoWay) else []
             load.begin()
             time.sleep(max(0.0, load.began + plan.lead - monotonic()))
-            bad = scene.deploy("v2", mood=mood, patience=plan.seconds)
+            # the old way never gives up, so there it is given until the load ends
+            patience = TIMEOUT if side == OURS else plan.seconds
+            bad = scene.deploy("v2", mood=mood, patience=patience)
             calls = load.finish()
             is_harmless = not bad.was_replaced
             if isinstance(scene, DiscoWay):
@@ -92,12 +96,12 @@ def _rows(side: str, what: str, tried: Sequence[Attempt]) -> list[Row]:
     return [*rows, Row(f"{name}: until it gave up", role, "s", took)] if took else rows
 
 
-def _about(rounds: int, plan: BadPlan) -> str:
+def _about(plan: BadPlan) -> str:
     return (
-        f"Rounds: {rounds}, each with new processes; {plan.rate:g} requests a second, from {plan.lead:g} s before the deploy "
-        f"to {plan.seconds:g} s after its start; sums over all rounds. The old version counts as touched unless the very "
-        f"same instance is there and ready in the end and `disco run` ended with exit code {EXIT_CODE}. In the old way a "
-        "service registers when it listens, whether it is well or not, and nobody checks it afterwards: what fails there "
+        f"Rounds: {plan.rounds}, each with new processes; {plan.rate:g} requests a second, from {plan.lead:g} s before the "
+        f"deploy to {plan.seconds:g} s after its start; sums over all rounds. The old version counts as touched unless the "
+        f"very same instance is there and ready in the end and `disco run` ended with exit code {EXIT_CODE}. In the old way "
+        "a service registers when it listens, whether it is well or not, and nobody checks it afterwards: what fails there "
         "goes on failing until a person goes back. One that sickens does its work as before, so that only the health checks "
         "can tell."
     )

@@ -103,6 +103,11 @@ class Run:
         return [sum(one <= at < other for at in moments) for one, other in zip(starts, until, strict=True)]
 
     @property
+    def killed(self) -> int:
+        """Old versions that did not end by themselves."""
+        return sum(deploy.old_code != 0 for deploy in self.deploys)
+
+    @property
     def times(self) -> list[float]:
         """Seconds from the start of each new version to the end of the old one."""
         return [deploy.ended - deploy.began for deploy in self.deploys]

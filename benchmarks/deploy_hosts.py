@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 from discoclient import RegistryHandle, connect
 from discoclient.dev import EtcdCluster
-from discoclient.dev.process import end, spawn
-from discoclient.dev.waiting import wait_until
+from discoclient.system.process import end, spawn
+from discoclient.system.waiting import wait_until
 
 from .children import Child
 from .deploy_load import SERVICE

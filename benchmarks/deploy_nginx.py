@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from discoclient.dev.listeners import Listener, look_at
-from discoclient.dev.ports import pick_ports
-from discoclient.dev.process import end, spawn
-from discoclient.dev.waiting import wait_until
+from discoclient.system.listeners import Listener, look_at
+from discoclient.system.ports import pick_ports
+from discoclient.system.process import end, spawn
+from discoclient.system.waiting import wait_until
 
 from .trouble_proxies import find
 

@@ -49,6 +49,7 @@ def failures(runs: Runs, plan: Plan) -> Section:
             runs, "POSTs executed though they failed", "requests", _sum(lambda run: run.executed_and_failed)
         ),
         _rows(runs, "POSTs executed twice", "requests", _sum(lambda run: run.executed_twice), _AIM_FAILED),
+        _rows(runs, "old versions that were killed", "deploys", _sum(lambda run: run.killed), _AIM_FAILED),
     )
     return Section(
         "Deploys under load: what failed",

@@ -17,8 +17,8 @@ from typing import NamedTuple, Protocol, Self
 
 from discoclient import connect
 from discoclient.dev import EtcdCluster
-from discoclient.dev.process import Process, end, spawn
-from discoclient.dev.waiting import wait_until
+from discoclient.system.process import Process, end, spawn
+from discoclient.system.waiting import wait_until
 
 from .children import Child
 from .deploy_keys import ROOT
@@ -47,6 +47,8 @@ class Deploy(NamedTuple):
     code: int | None
     """The exit code of the new version's process, ``None`` while it runs."""
     was_replaced: bool
+    old_code: int | None
+    """The exit code of the old version's process, negative for a signal."""
 
 
 class Way(Protocol):
@@ -106,6 +108,7 @@ class _Base:
 
     def deploy(self, version: str, *, mood: str = "well", patience: float = TIMEOUT) -> Deploy:
         old, began = self._current, monotonic()
+        assert old is not None
         new = self._begin(version, mood)
         wait_until(lambda: self._is_over(old) or self._is_over(new), timeout=patience)
         ended = monotonic()
@@ -114,7 +117,7 @@ class _Base:
             self._current = new
         elif mood == "well":
             raise RuntimeError(f"{version} did not replace the one before: {self.said.read_text()}")
-        return Deploy(began, ended, new.poll(), was_replaced)
+        return Deploy(began, ended, new.poll(), was_replaced, old.poll())
 
     def _begin(self, version: str, mood: str) -> Process:
         process = self.launch(version, mood)

@@ -20,7 +20,6 @@ from benchmarks.deploy_stub import cut
 from benchmarks.deploy_tables import OURS, SIDES
 from benchmarks.deploy_ways import BAKE, Deploy, disco_run
 from benchmarks.trouble_figures import FAILED_COUNTS
-from benchmarks.trouble_proxies import find
 
 
 def call(
@@ -30,7 +29,7 @@ def call(
 
 
 def run_of(*calls: Call, executed: tuple[str, ...] = (), deploys: tuple[Deploy, ...] = ()) -> Run:
-    return Run(calls, deploys or (Deploy(10.0, 12.0, None, True),), Counter(executed))
+    return Run(calls, deploys or (Deploy(10.0, 12.0, None, True, 0),), Counter(executed))
 
 
 # ---- the figures
@@ -52,8 +51,13 @@ def test_a_call_belongs_to_a_deploy_from_its_start_until_a_while_after_the_old_v
     assert run.times == [2.0]
 
 
+def test_an_old_version_that_did_not_end_by_itself_was_killed() -> None:
+    deploys = tuple(Deploy(1.0, 2.0, None, True, code) for code in (0, -9, 137, 0))
+    assert run_of(call(0.0), deploys=deploys).killed == 2
+
+
 def test_failures_are_counted_by_method_and_by_deploy() -> None:
-    deploys = (Deploy(10.0, 11.0, None, True), Deploy(20.0, 21.0, None, True))
+    deploys = (Deploy(10.0, 11.0, None, True, 0), Deploy(20.0, 21.0, None, True, 0))
     run = run_of(
         call(1.0),
         call(10.5, error="502"),
@@ -275,7 +279,7 @@ def test_nginx_is_given_the_upstream_of_2014() -> None:
 def canned(side: str, plan: Plan, seed: str) -> Run:
     failed = {"kill": 3, "term": 0, "disco": 1}[side]
     deploys = tuple(
-        Deploy(10.0 * (1 + each), 10.0 * (1 + each) + 2.0, None, True) for each in range(plan.deploys)
+        Deploy(10.0 * (1 + each), 10.0 * (1 + each) + 2.0, None, True, 0) for each in range(plan.deploys)
     )
     calls = [call(each / 10, took=0.05 if 100 <= each < 125 else 0.02) for each in range(300)]
     for number in range(failed):
@@ -295,6 +299,7 @@ def test_the_aims_are_set_on_our_side_only(monkeypatch: pytest.MonkeyPatch) -> N
         f"{ours}: GETs that failed": (0.0, True),
         f"{ours}: POSTs that failed": (0.0, False),
         f"{ours}: POSTs executed twice": (0.0, True),
+        f"{ours}: old versions that were killed": (0.0, True),
         f"{ours}: p99, during in terms of outside": (1.5, False),
     }
     assert rows[f"{ours}: POSTs that failed"].rounds == (3,), (
@@ -325,7 +330,9 @@ def test_a_bad_deploy_is_judged_by_what_failed_and_by_the_old_version(
     }
     monkeypatch.setattr(deploy_bad, "present", lambda: list(SIDES))
     monkeypatch.setattr(deploy_bad, "try_bad", lambda side, mood, plan, seed: tried[side])
-    section = deploy_bad.bad_section(2, deploy_bad.BadPlan(1.0, 1.0, 1.0))
+    section = deploy_bad.bad_section(
+        deploy_bad.BadPlan(tuple(KINDS), rounds=2, rate=1.0, lead=1.0, seconds=1.0)
+    )
     found = [(row.name.rpartition(": ")[2], row.role, row.rounds, row.aim) for row in section.rows[:5]]
     assert found == [
         ("failed", "reference", (8,), None),
@@ -367,13 +374,14 @@ def test_disco_run_is_told_what_the_contract_names() -> None:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("side", ["kill", "term"])
-def test_the_ways_behind_nginx_replace_the_old_version(side: str) -> None:
-    if not find("nginx"):
+@pytest.mark.parametrize("side", WAYS)
+def test_each_way_replaces_the_old_version(side: str) -> None:
+    if side not in deploy_tables.present():
         pytest.skip("nginx is not installed")
-    run = measure(side, Plan(deploys=1, lead=0.5, period=3.0, rate=60.0), "smoke 1")
+    run = measure(side, Plan(deploys=1, lead=0.5, period=3.5, rate=60.0), "smoke 1")
     (only,) = run.deploys
     assert only.was_replaced
+    assert only.old_code == (-9 if side == "kill" else 0)
     answered = [each.note.by for each in run.calls if each.error is None]
     assert answered[0] == "v1"
     assert answered[-1] == "v2"
@@ -382,5 +390,16 @@ def test_the_ways_behind_nginx_replace_the_old_version(side: str) -> None:
     done = {each.note.key for each in run.calls if each.note.method == "POST" and each.error is None}
     assert done
     assert done <= run.executed.keys(), "every POST that was answered was executed"
-    if side == "term":
+    if side != "kill":
         assert not run.errors
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("mood", ["unready", "sickens"])
+def test_a_bad_version_touches_nobody(mood: str) -> None:
+    plan = deploy_bad.BadPlan((mood,), rounds=1, rate=60.0, lead=0.2, seconds=2.0)
+    tried = deploy_bad.try_bad(OURS, mood, plan, "smoke 1")
+    assert tried.requests > 0
+    assert tried.failed == 0
+    assert tried.is_harmless
+    assert tried.took is not None
