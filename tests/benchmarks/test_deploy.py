@@ -1,22 +1,16 @@
-"""The benchmark of deploys: what it reckons with, and what its service and the way of 2014 do. No figure is judged."""
+"""The benchmark of deploys: what it reckons with, what it reports, and that each way does what it is there for."""
 
-import asyncio
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from benchmarks import deploy, deploy_bad, deploy_keys, deploy_tables
+from benchmarks import deploy, deploy_bad, deploy_tables
 from benchmarks.deploy_bad import KINDS, Attempt
 from benchmarks.deploy_figures import AFTER, WARM_UP, Call, Run, latency, read_calls
 from benchmarks.deploy_load import Note
-from benchmarks.deploy_nginx import Nginx, main_config, upstream_config
 from benchmarks.deploy_picture import draw
-from benchmarks.deploy_renderer import Renderer
 from benchmarks.deploy_scene import WAYS, Plan, measure
-from benchmarks.deploy_service import MOODS, WORK, Connection, Instance
-from benchmarks.deploy_stub import cut
 from benchmarks.deploy_tables import OURS, SIDES
 from benchmarks.deploy_ways import BAKE, Deploy, disco_run
 from benchmarks.trouble_figures import FAILED_COUNTS
@@ -88,189 +82,6 @@ def test_a_request_that_failed_fast_does_not_count_as_fast() -> None:
         call(3.0, error="ReadTimeout", took=5.0),
     ]
     assert [latency([each], 0.99) for each in calls] == [20.0, FAILED_COUNTS * 1e3, 5000.0]
-
-
-# ---- the service
-
-
-class Transport:
-    """In the place of a socket."""
-
-    def __init__(self) -> None:
-        self.sent = b""
-        self.is_closed = False
-
-    def write(self, data: bytes) -> None:
-        self.sent += data
-
-    def close(self) -> None:
-        self.is_closed = True
-
-    def is_closing(self) -> bool:
-        return self.is_closed
-
-
-def connect(instance: Instance) -> tuple[Connection, Transport]:
-    connection, transport = Connection(instance), Transport()
-    connection.connection_made(transport)  # type: ignore[arg-type]
-    return connection, transport
-
-
-async def answered(transport: Transport) -> bytes:
-    async with asyncio.timeout(10):
-        while not transport.sent:
-            await asyncio.sleep(0.001)
-    return transport.sent
-
-
-async def test_a_post_is_in_the_ledger_before_its_answer_is_sent(tmp_path: Path) -> None:
-    with Path(tmp_path, "ledger").open("wb") as ledger:
-        connection, transport = connect(Instance("v7", "well", ledger.fileno()))
-        connection.data_received(b"POST /work HTTP/1.1\r\nContent-Length: 7\r\n\r\nround")
-        assert Path(tmp_path, "ledger").read_text() == "", "half a body is no request"
-        connection.data_received(b" 1")
-        assert Path(tmp_path, "ledger").read_text() == "round 1\n"
-        assert transport.sent == b""
-        answer = await answered(transport)
-    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert answer.endswith(b"\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nv7")
-    assert not transport.is_closed
-
-
-@pytest.mark.parametrize(
-    "head", [b"GET /work HTTP/1.1\r\nconnection: close\r\n\r\n", b"GET /work HTTP/1.0\r\nHost: a\r\n\r\n"]
-)
-async def test_who_wants_one_answer_gets_one_and_the_end_of_the_connection(head: bytes) -> None:
-    connection, transport = connect(Instance("v1", "well", None))
-    connection.data_received(head)
-    assert b"\r\nConnection: close\r\n" in await answered(transport)
-    assert transport.is_closed
-
-
-async def test_one_that_leaves_closes_what_is_idle_and_finishes_what_is_not() -> None:
-    instance = Instance("v1", "well", None)
-    (idle, closed), (busy, open_) = connect(instance), connect(instance)
-    busy.data_received(b"GET /work HTTP/1.1\r\n\r\n")
-    instance.leave()
-    assert (closed.is_closed, open_.is_closed) == (True, False)
-    idle.connection_lost(None)
-    assert not instance.idle.is_set()
-    assert b"\r\nConnection: close\r\n" in await answered(open_)
-    busy.connection_lost(None)
-    assert instance.idle.is_set()
-
-
-def test_moods_are_what_health_checks_and_callers_see(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr("benchmarks.deploy_service.monotonic", lambda: now)
-    well, unready, sickens = (Instance("v1", mood, None) for mood in ("well", "unready", "sickens"))
-
-    def statuses(target: bytes) -> list[int]:
-        return [each.respond(b"GET", target, b"")[0] for each in (well, unready, sickens)]
-
-    assert statuses(b"/healthz") == [200, 503, 200]
-    now += 2.0
-    assert statuses(b"/healthz") == [200, 503, 503]
-    assert statuses(b"/work") == [200, 503, 200], "who sickens works as before"
-    assert well.respond(b"GET", b"/elsewhere", b"")[0] == 404
-    assert WORK[0] <= well.respond(b"GET", b"/work", b"")[1] <= WORK[1]
-    assert set(KINDS) == set(MOODS) - {"well"}
-
-
-def test_the_light_service_waits_for_the_body_and_keeps_what_comes_after_it() -> None:
-    request = b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbody"
-    for end in range(len(request)):
-        assert cut(request[:end]) == (b"", request[:end])
-    assert cut(request + b"GET") == (b"post / http/1.1\r\ncontent-length: 4", b"GET")
-
-
-# ---- the way of 2014
-
-
-async def test_the_keys_are_swapped_by_a_get_and_two_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    stored: dict[str, str] = {}
-    asked: list[str] = []
-
-    async def etcd(port: int, what: str, message: dict[str, str]) -> Any:
-        asked.append(what)
-        if what == "put":
-            stored[message["key"]] = message["value"]
-            return {}
-        return {"kvs": [{"value": stored[message["key"]]}]} if message["key"] in stored else {"count": "0"}
-
-    monkeypatch.setattr(deploy_keys, "_call", etcd)
-    await deploy_keys.swap(1, "port", "8000")
-    assert asked == ["range", "put"]
-    await deploy_keys.swap(1, "port", "8001")
-    assert asked[2:] == ["range", "put", "put"]
-    assert await deploy_keys.read(1, "/uswitch/experiment/port/current") == "8001"
-    assert await deploy_keys.read(1, "/uswitch/experiment/port/previous") == "8000"
-
-
-async def test_an_answer_of_etcd_that_is_none_is_an_error() -> None:
-    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.0 404 Not Found\r\n\r\n")
-        writer.close()
-
-    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        with pytest.raises(RuntimeError, match="404 Not Found"):
-            await deploy_keys.swap(port, "pid", "1")
-
-
-class FakeNginx(Nginx):
-    """Renders for real; what it is told to do is written down, and whether the check is passed is ours to say."""
-
-    def __init__(self, folder: Path, log: list[str], *, is_taken: bool = True) -> None:
-        super().__init__(folder, 8080)
-        object.__setattr__(self, "log", log)
-        object.__setattr__(self, "is_taken", is_taken)
-
-    def _run(self, *words: str) -> bool:
-        self.log.append(words[-1])  # type: ignore[attr-defined]
-        return bool(self.is_taken)  # type: ignore[attr-defined]
-
-
-def values(port: int, previous: int | None = None) -> dict[str, str]:
-    found = {deploy_keys.key("port", "current"): str(port), deploy_keys.key("pid", "current"): "9"}
-    return found if previous is None else found | {deploy_keys.key("pid", "previous"): str(previous)}
-
-
-@pytest.mark.parametrize("is_careful", [False, True])
-def test_the_reload_comes_before_the_end_of_the_old_version(tmp_path: Path, is_careful: bool) -> None:
-    log: list[str] = []
-    renderer = Renderer(FakeNginx(tmp_path, log), lambda pid: log.append(f"end {pid}"), is_careful=is_careful)
-    renderer.begin(values(7001, 41))
-    renderer.apply(values(7002, 41))
-    assert log == ["-t", "reload"], "the previous pid is one that was there before"
-    renderer.apply(values(7002, 42))
-    renderer.apply(values(7002, 42))
-    assert log == ["-t", "reload", "end 42"], "what stands there already is not done again"
-    renderer.apply(values(7003, 43))
-    assert log[3:] == ["-t", "reload", "end 43"]
-    assert "server 127.0.0.1:7003;" in Path(tmp_path, "experiment-nginx.conf").read_text()
-
-
-def test_only_the_careful_one_lets_the_old_version_live_when_nginx_refuses_the_new_upstream(
-    tmp_path: Path,
-) -> None:
-    ends: dict[bool, list[int]] = {False: [], True: []}
-    for is_careful, ended in ends.items():
-        log: list[str] = []
-        nginx = FakeNginx(tmp_path / str(is_careful), log, is_taken=False)
-        nginx.folder.mkdir()
-        Renderer(nginx, ended.append, is_careful=is_careful).apply(values(7002, 42))
-        assert log == ["-t"], "no reload"
-    assert ends == {False: [42], True: []}
-
-
-def test_nginx_is_given_the_upstream_of_2014() -> None:
-    site = upstream_config(8080, 7001)
-    assert "server 127.0.0.1:7001;" in site
-    assert "proxy_pass http://experiment_app;" in site
-    assert "keepalive" not in site
-    assert "include experiment-nginx.conf;" in main_config("experiment-nginx.conf", workers=2)
 
 
 # ---- the sections
