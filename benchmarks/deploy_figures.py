@@ -103,6 +103,11 @@ class Run:
         return [sum(one <= at < other for at in moments) for one, other in zip(starts, until, strict=True)]
 
     @property
+    def unloaded(self) -> int:
+        """Deploys that were not over when the last request was due: they took too long for the plan."""
+        return sum(deploy.ended + AFTER > self.calls[-1].at for deploy in self.deploys)
+
+    @property
     def killed(self) -> int:
         """Old versions that did not end by themselves."""
         return sum(deploy.old_code != 0 for deploy in self.deploys)

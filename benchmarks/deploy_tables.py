@@ -152,6 +152,10 @@ def _about_failures(runs: Runs, plan: Plan) -> list[str]:
 def _about_latencies(runs: Runs) -> list[str]:
     worst = max(run.late(0.99) for taken in runs.values() for run in taken)
     told = f"99 % of the requests of each run were sent at most {worst:.1f} ms late."
+    unloaded = sum(run.unloaded for taken in runs.values() for run in taken)
+    is_suspect = worst > _LATE or unloaded > 0
+    if unloaded:
+        told += f" Deploys that were not over when the load was: {unloaded}."
     return [
         (
             f"During: from the start of the new version to {AFTER:g} s after the old one was gone; outside: all else but the "
@@ -159,5 +163,5 @@ def _about_latencies(runs: Runs) -> list[str]:
             f"`disco run` with `--bake {BAKE:g} --quiet {QUIET:g}`: by default it bakes for 5 s, which takes {5 - BAKE:g} s "
             "longer."
         ),
-        told if worst <= _LATE else f"{told} That is too much: don't quote this run.",
+        f"{told} That is too much: don't quote this run." if is_suspect else told,
     ]

@@ -45,6 +45,14 @@ def test_a_call_belongs_to_a_deploy_from_its_start_until_a_while_after_the_old_v
     assert run.times == [2.0]
 
 
+def test_a_deploy_that_outlasts_the_load_is_told_of() -> None:
+    (end,) = run_of(call(0.0)).deploys
+    assert run_of(call(0.0), call(end.ended + AFTER)).unloaded == 0
+    late = run_of(call(0.0), call(WARM_UP), call(end.ended))
+    assert late.unloaded == 1
+    assert "don't quote this run" in deploy_tables.latencies({OURS: [late]}).notes[-1]
+
+
 def test_an_old_version_that_did_not_end_by_itself_was_killed() -> None:
     deploys = tuple(Deploy(1.0, 2.0, None, True, code) for code in (0, -9, 137, 0))
     assert run_of(call(0.0), deploys=deploys).killed == 2
