@@ -126,7 +126,10 @@ def _about_failures(runs: Runs, plan: Plan) -> list[str]:
             f"requests on each side. The service takes {shortest:g} to {longest:g} ms for each."
         ),
     ]
-    if program := find("nginx"):
+    program = find("nginx")
+    if program is None:
+        notes += ["nginx is not installed here: the sides behind it are left out."]
+    elif set(_BEHIND_NGINX) & runs.keys():
         notes += [
             (
                 f"nginx: {version(program)}, called through the wire of `AsyncDiscoClient`. kill -9: "
@@ -136,8 +139,6 @@ def _about_failures(runs: Runs, plan: Plan) -> list[str]:
                 "that finishes what it has."
             )
         ]
-    else:
-        notes += ["nginx is not installed here: the sides behind it are left out."]
     for side, taken in runs.items():
         errors = sum((run.errors for run in taken), Counter[str]())
         if errors:
