@@ -5,6 +5,7 @@ Inside its ``with`` block a way has one version of the service running, and an a
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from discoclient.system.process import Process, end, spawn
 from discoclient.system.waiting import wait_until
 
 from .children import Child
-from .deploy_keys import ROOT
+from .deploy_keys import key, read
 from .deploy_load import SERVICE
 from .deploy_nginx import running
 
@@ -138,8 +139,8 @@ class NginxWay(_Base):
 
     def __enter__(self) -> Self:
         try:
-            self.first(lambda: self._port() is not None)
-            nginx = self.stack.enter_context(running(self._port() or 0))
+            self.first(lambda: self._registered() is not None)
+            nginx = self.stack.enter_context(running(int(self._registered() or 0)))
             how = ("kill",) if self._pause is None else ("term", self._pause)
             self.stack.enter_context(
                 Child("deploy_renderer", self.etcd.registry_url, nginx.folder, nginx.port, *how)
@@ -151,12 +152,15 @@ class NginxWay(_Base):
         return self
 
     def launch(self, version: str, mood: str) -> Process:
-        port = self.etcd.members[0].client_port
-        return start(command(version, "--register", port, mood=mood, ledger=self.ledger), self.said)
+        words = command(version, "--register", self._etcd_port, mood=mood, ledger=self.ledger)
+        return start(words, self.said)
 
-    def _port(self) -> int | None:
-        said = self.etcd.etcdctl("get", "--print-value-only", f"{ROOT}port/current").strip()
-        return int(said) if said else None
+    def _registered(self) -> str | None:
+        return asyncio.run(read(self._etcd_port, key("port", "current")))
+
+    @property
+    def _etcd_port(self) -> int:
+        return self.etcd.members[0].client_port
 
 
 class DiscoWay(_Base):
