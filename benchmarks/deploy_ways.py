@@ -35,6 +35,7 @@ BAKE = 1.0
 QUIET = 1.0
 TIMEOUT = 30.0
 _READY_TIMEOUT = 3.0
+"""Of a version that is bad: it is only waited for."""
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -186,7 +187,7 @@ class DiscoWay(_Base):
             "--hostname": "web-1",
             "--bake": self._bake,
             "--quiet": QUIET,
-            "--ready-timeout": _READY_TIMEOUT,
+            "--ready-timeout": TIMEOUT if mood == "well" else _READY_TIMEOUT,
             "--health-interval": 0.2,
             "--http-keepalive": 60,
         }
