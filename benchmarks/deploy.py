@@ -35,7 +35,7 @@ class Plans(NamedTuple):
 
 _FULL = Plans(
     3,
-    Plan(deploys=10, lead=2.0, period=7.0, rate=300.0),
+    Plan(deploys=10, lead=2.0, period=6.0, rate=300.0),
     BadPlan(moods=tuple(KINDS), rounds=3, rate=300.0, lead=1.0, seconds=6.0),
     HostsPlan(counts=(1, 4, 16), rounds=3, bake=5.0, quiet=QUIET, rate=50.0, seconds=20.0),
 )
