@@ -16,7 +16,7 @@ from typing import Any
 from discoclient import __version__
 from discoclient.dev import EtcdNotFound, find_etcd
 
-from . import convergence, idle, large, overhead, pick, trouble
+from . import convergence, deploy, idle, large, overhead, pick, trouble
 from .figures import table
 
 BENCHMARKS = {
@@ -26,6 +26,7 @@ BENCHMARKS = {
     "large": large,
     "idle": idle,
     "trouble": trouble,
+    "deploy": deploy,
 }
 _DISTRIBUTIONS = ("httpx", "httpcore", "h11", "anyio", "grpclib", "h2", "protobuf", "uvloop")
 

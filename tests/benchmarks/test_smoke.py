@@ -50,11 +50,23 @@ AIMS = {
         ("AsyncDiscoClient, peak_ewma: to the hung one until left alone", 5.0),
         ("AsyncDiscoClient, peak_ewma: to the failing one, worst second", 1.0),
     },
+    "deploy": {
+        ("disco run --replace: GETs that failed", 0.0),
+        ("disco run --replace: POSTs that failed", 0.0),
+        ("disco run --replace: POSTs executed twice", 0.0),
+        ("disco run --replace: old versions that were killed", 0.0),
+        ("disco run --replace: p99, during in terms of outside", 1.5),
+        ("disco run --replace, one that exits at start: failed", 0.0),
+        ("disco run --replace, one that exits at start: old version touched", 0.0),
+        ("from registered to gone, 2 hosts in terms of 1 host", 1.5),
+        ("the whole deploy, 2 hosts in terms of 1 host", 1.5),
+        ("requests that failed, in all", 0.0),
+    },
 }
 if find("nginx"):
     AIMS["trouble"].add(("p99, ours in terms of nginx, least_conn", 0.5))
 
-ROUNDS = {"trouble": 1}
+ROUNDS = {"trouble": 1, "deploy": 1}
 """At least, where five rounds of a quick run would not be quick; a full run has three."""
 
 
@@ -140,6 +152,13 @@ def check_large(sections: list[dict[str, Any]]) -> None:
     assert set(rows["one change, endpoints made"]) == {0.0}
     assert set(rows["one change, instances that are other objects"]) == {1.0}
     assert set(rows["one change, endpoints that are other objects"]) == {0.0}
+
+
+def check_deploy(sections: list[dict[str, Any]]) -> None:
+    """What fails, who is killed and which old version is touched is counted: zero, also on a busy machine."""
+    counted = [row for section in sections for row in section["rows"] if row["aim"] == 0]
+    assert len(counted) == 7
+    assert all(row["is_met"] for row in counted), counted
 
 
 def check_idle(sections: list[dict[str, Any]]) -> None:
