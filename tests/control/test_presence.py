@@ -431,6 +431,7 @@ if not child:
     raise SystemExit(0)
 print("ended", os.waitpid(child, 0)[1], flush=True)
 call()
+signal.sigwait({signal.SIGUSR1})
 """
 
 
@@ -454,5 +455,6 @@ def test_a_forked_child_is_a_caller_of_its_own(processes: Processes, registry_ur
         parent.wait_for_line("ended 0")
         assert pids() == {parent.pid}
         parent.wait_for_line("called")
+        os.kill(parent.pid, signal.SIGUSR1)
         assert parent.wait() == 0, parent.errors
         eventually(lambda: pids() == set(), what="both have given their leases back")
