@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from time import monotonic, sleep
 from typing import Annotated
@@ -14,9 +14,8 @@ import typer
 from ..control.hub import hub
 from ..model.errors import ConfigError
 from ..model.instance import State, check_service
-from ..registry.asked import Asked, Retirement, decode_asked
-from ..registry.codec import BadRecord
-from ..serving.asking import Found, NotThere, ask, find
+from ..registry.asked import Asked, Retirement
+from ..serving.asking import Found, LastReady, NotThere, ask, find, find_spare
 from .errors import Failure
 from .output import clean, emit, remark
 from .session import Session
@@ -64,12 +63,13 @@ def drain(
     """
     session: Session = ctx.obj
     desk = _Desk(session, service)
-    found = desk.find()
-    chosen = choose(found, instance, service)
-    if not force:
-        _check_not_last(chosen, found, desk)
+    chosen = choose(desk.find(), instance, service)
     retirement = Retirement(reason=reason, by=f"disco drain, {_who()}")
-    desk.ask(chosen, lambda asked: asked if asked.retire is not None else replace(asked, retire=retirement))
+    desk.ask(
+        chosen,
+        lambda asked: asked if asked.retire is not None else replace(asked, retire=retirement),
+        may_be_last=force,
+    )
     name = f"{service} {chosen.instance.id} ({chosen.instance.address})"
     is_heard = desk.wait(
         lambda now: now is None or now.instance.state is State.DRAINING, chosen, ANSWER_TIMEOUT
@@ -138,21 +138,6 @@ def choose(found: Sequence[Found], id: str, service: str) -> Found:
     raise Failure(f"there is no instance {clean(id)!r} of {service}; {there}")
 
 
-def _check_not_last(chosen: Found, found: Sequence[Found], desk: _Desk) -> None:
-    if chosen.instance.state is State.DRAINING:
-        return
-    leaving = desk.leaving()
-    others = [each.instance for each in found if each.instance.id != chosen.instance.id]
-    if any(each.state is State.READY and each.weight > 0 and each.id not in leaving for each in others):
-        return
-    states = sorted("asked to retire" if each.id in leaving else str(each.state) for each in others)
-    rest = f"the others are {', '.join(states)}" if states else "there is no other"
-    raise Failure(
-        f"{chosen.instance.id} is the last instance of {desk.service} that is ready ({rest}): callers would get errors. "
-        "Start another one first, or give --force"
-    )
-
-
 class _Desk:
     """What is asked of the registry, and waited for."""
 
@@ -169,26 +154,20 @@ class _Desk:
         keys, hostnames = self._address.keys, self._address.hostnames
         return self._hub.background.run(find(self._registry, keys, self.service, hostnames=hostnames))
 
-    def leaving(self) -> set[str]:
-        """The ids of those that were asked to retire, and may not have said so yet."""
-        range = self._address.keys.controls(self.service)
-        listing = self._hub.background.run(self._registry.list(range))
-        leaving = set()
-        for entry in listing.entries:
-            try:
-                asked = decode_asked(entry.value)
-            except BadRecord:
-                continue
-            if asked.retire is not None:
-                leaving.add(entry.key[len(range) :])
-        return leaving
+    def ask(self, chosen: Found, change: Callable[[Asked], Asked], *, may_be_last: bool = True) -> None:
+        id, address, registry = chosen.instance.id, self._address, self._registry
 
-    def ask(self, chosen: Found, change: Callable[[Asked], Asked]) -> None:
-        id, keys = chosen.instance.id, self._address.keys
+        async def spares() -> Mapping[str, int]:
+            hostnames = address.hostnames
+            return await find_spare(registry, address.keys, self.service, id, hostnames=hostnames)
+
+        asking = ask(registry, address.keys, self.service, id, change, spares=None if may_be_last else spares)
         try:
-            self._hub.background.run(ask(self._registry, keys, self.service, id, change))
+            self._hub.background.run(asking)
         except NotThere as error:
             raise Failure(f"{error} any more") from error
+        except LastReady as error:
+            raise Failure(str(error)) from error
 
     def wait(self, is_so: Callable[[Found | None], bool], chosen: Found, timeout: float | None) -> bool:
         """Until it *is_so* of the instance as it is now, or of its absence; whether it came to that."""

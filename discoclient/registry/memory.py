@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import MappingProxyType
 
 from ..model.errors import RegistryUnavailable
 from .memory_store import MemoryStore
@@ -76,9 +77,17 @@ class MemoryRegistry:
         await self._announce()
         return put
 
-    async def attach(self, entry: Entry, key: str, value: bytes, *, expected: int) -> Put:
+    async def attach(
+        self,
+        entry: Entry,
+        key: str,
+        value: bytes,
+        *,
+        expected: int,
+        unchanged: Mapping[str, int] = MappingProxyType({}),
+    ) -> Put:
         self._check()
-        put = self._store.attach(entry, key, value, expected=expected)
+        put = self._store.attach(entry, key, value, expected=expected, unchanged=unchanged)
         await self._announce()
         return put
 

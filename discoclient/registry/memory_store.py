@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
+from types import MappingProxyType
 
 from ..model.errors import LeaseExpired, RevisionCompacted
 from .protocol import Batch, Deletion, Entry, Listing, Probe, Put
@@ -88,9 +89,22 @@ class MemoryStore:
         self._history.append((self.revision, (entry,)))
         return Put(True, self.revision)
 
-    def attach(self, entry: Entry, key: str, value: bytes, *, expected: int) -> Put:
-        """Put *key* under the lease of *entry*, if that stands as it is, and the ``mod_revision`` of *key* is *expected*."""
-        if self._entries.get(entry.key) != entry:
+    def attach(
+        self,
+        entry: Entry,
+        key: str,
+        value: bytes,
+        *,
+        expected: int,
+        unchanged: Mapping[str, int] = MappingProxyType({}),
+    ) -> Put:
+        """Put *key* under the lease of *entry*, if that stands as it is, and the ``mod_revision`` of *key* is *expected*, and
+        those of other keys are as *unchanged* has them.
+        """
+        found = {
+            other: self._entries[other].mod_revision if other in self._entries else 0 for other in unchanged
+        }
+        if self._entries.get(entry.key) != entry or found != dict(unchanged):
             return Put(False, self.revision, self._entries.get(key))
         return self.put(key, value, lease=entry.lease, expected=expected)
 

@@ -6,8 +6,9 @@ keeper of a registration; so a registry is little code, and each one fails in th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 from ..model.errors import RegistryUnavailable
@@ -155,9 +156,18 @@ class Registry(Protocol):
         it is, for a key that is ours alone).
         """
 
-    async def attach(self, entry: Entry, key: str, value: bytes, *, expected: int) -> Put:
+    async def attach(
+        self,
+        entry: Entry,
+        key: str,
+        value: bytes,
+        *,
+        expected: int,
+        unchanged: Mapping[str, int] = MappingProxyType({}),
+    ) -> Put:
         """Put *key* under the lease of *entry*, so that it dies with it: in one transaction, if *entry* still stands as it is
-        and the ``mod_revision`` of *key* is *expected*. If it is not done, ``present`` is what stands at *key* now.
+        and the ``mod_revision`` of *key* is *expected*, and those of other keys are as *unchanged* has them (0: no such key).
+        If it is not done, ``present`` is what stands at *key* now.
         """
 
     async def delete(self, key: str) -> None:

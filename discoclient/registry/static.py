@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Mapping
+from types import MappingProxyType
 
 from ..model.errors import RegistryError
 from ..model.instance import NAMELESS, Instance
@@ -55,7 +56,15 @@ class StaticRegistry:
     async def put(self, key: str, value: bytes, *, lease: Lease, expected: int | None) -> Put:
         raise RegistryError(FIXED)
 
-    async def attach(self, entry: Entry, key: str, value: bytes, *, expected: int) -> Put:
+    async def attach(
+        self,
+        entry: Entry,
+        key: str,
+        value: bytes,
+        *,
+        expected: int,
+        unchanged: Mapping[str, int] = MappingProxyType({}),
+    ) -> Put:
         raise RegistryError(FIXED)
 
     async def delete(self, key: str) -> None:

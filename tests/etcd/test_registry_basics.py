@@ -174,6 +174,22 @@ async def test_nothing_is_attached_over_what_was_not_expected(registry_url: str)
         assert (await etcd.attach(entry, f"{base}/b", b"second", expected=present.mod_revision)).is_done
 
 
+async def test_nothing_is_attached_once_another_key_has_changed(registry_url: str) -> None:
+    async with opened(registry_url) as (etcd, base):
+        lease = await etcd.grant(60)
+        await etcd.put(f"{base}/a", b"1", lease=lease, expected=0)
+        (entry,) = (await etcd.list(f"{base}/a")).entries
+        nobody = {f"{base}/c": 0}
+        assert (await etcd.attach(entry, f"{base}/b", b"1", expected=0, unchanged=nobody)).is_done
+        other = await etcd.put(f"{base}/c", b"1", lease=lease, expected=0)
+        (present,) = (await etcd.list(f"{base}/b")).entries
+        for unchanged, is_done in ((nobody, False), ({f"{base}/c": other.revision}, True)):
+            put = await etcd.attach(
+                entry, f"{base}/b", b"2", expected=present.mod_revision, unchanged=unchanged
+            )
+            assert put.is_done == is_done
+
+
 async def test_nothing_is_attached_under_a_lease_that_is_gone(registry_url: str) -> None:
     """The instance died between the look and the transaction."""
     async with opened(registry_url) as (etcd, base):

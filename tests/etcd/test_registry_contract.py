@@ -115,7 +115,7 @@ class Careless(MemoryStore):
 class Clinging(MemoryStore):
     """Negative control: attaches to what does not stand there any more, or not as it was."""
 
-    def attach(self, entry: Entry, key: str, value: bytes, *, expected: int) -> Put:
+    def attach(self, entry: Entry, key: str, value: bytes, *, expected: int, **others: Any) -> Put:
         return self.put(key, value, lease=entry.lease, expected=expected)
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from discoclient.model.errors import RegistryUnavailable
+from discoclient.model.instance import State
 from discoclient.registry.asked import Asked, Retirement
 from discoclient.registry.codec import encode
 from discoclient.registry.protocol import Entry, Put
-from discoclient.serving.asking import TRIES, NotThere, ask, find
+from discoclient.serving.asking import TRIES, LastReady, NotThere, ask, find, find_spare
 from tests.serving.asking_scene import KEYS, Scene, Standing
 
 
@@ -119,7 +121,7 @@ class Meddling:
         self.tries = 0
         scene.registry.attach = self.attach  # type: ignore[method-assign]
 
-    async def attach(self, entry: Entry, key: str, value: bytes, *, expected: int) -> Put:
+    async def attach(self, entry: Entry, key: str, value: bytes, *, expected: int, **others: Any) -> Put:
         self.tries += 1
         if self.left:
             self.left -= 1
@@ -171,3 +173,67 @@ async def test_a_registry_that_is_away_is_said_to_be(scene: Scene) -> None:
     await scene.registry.set_down(True)
     with pytest.raises(RegistryUnavailable):
         await weigh(scene, standing)
+
+
+# ---- not the last one
+
+
+async def retire(scene: Scene, standing: Standing) -> None:
+    """As ``disco drain`` does, without ``--force``."""
+    await ask(
+        scene.registry,
+        KEYS,
+        "web",
+        standing.id,
+        lambda asked: replace(asked, retire=Retirement(reason="a test")),
+        spares=lambda: find_spare(scene.registry, KEYS, "web", standing.id, hostnames=False),
+    )
+
+
+async def test_one_of_two_may_go_and_then_the_other_may_not(scene: Scene) -> None:
+    first, second = await scene.add("a"), await scene.add("b")
+    await retire(scene, first)
+    with pytest.raises(LastReady, match=r"bbbbbbbb is the last .* \(the others are asked to retire\)"):
+        await retire(scene, second)
+    assert second.asked == Asked()
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"state": State.UNREADY}, "unready"),
+        ({"state": State.DRAINING}, "draining"),
+        ({"weight": 0}, "ready"),
+    ],
+)
+async def test_who_is_not_called_is_no_spare(scene: Scene, fields: dict[str, object], said: str) -> None:
+    only, _ = await scene.add("a"), await scene.add("b", **fields)
+    with pytest.raises(LastReady, match=f"the others are {said}"):
+        await retire(scene, only)
+
+
+async def test_one_alone_may_not_go_unless_it_goes_anyway(scene: Scene) -> None:
+    only = await scene.add("a")
+    with pytest.raises(LastReady, match="there is no other"):
+        await retire(scene, only)
+    await only.write(state=State.DRAINING)
+    await retire(scene, only)
+    assert only.asked.retire is not None
+
+
+async def test_of_two_that_are_asked_at_the_same_time_one_stays(scene: Scene) -> None:
+    """Each is the other's spare, and both were looked at before either was written."""
+    first, second = await scene.add("a"), await scene.add("b")
+    attach, is_first = scene.registry.attach, True
+
+    async def be_second(*arguments: object, **options: object) -> Put:
+        nonlocal is_first
+        if is_first:
+            is_first = False
+            await retire(scene, second)
+        return await attach(*arguments, **options)  # type: ignore[arg-type]
+
+    scene.registry.attach = be_second  # type: ignore[method-assign]
+    with pytest.raises(LastReady):
+        await retire(scene, first)
+    assert (first.asked, second.asked.retire is not None) == (Asked(), True)

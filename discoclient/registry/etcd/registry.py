@@ -7,6 +7,7 @@ import math
 from collections.abc import AsyncIterator, Mapping
 from random import Random
 from time import monotonic
+from types import MappingProxyType
 from typing import Any
 
 from ...model.errors import LeaseExpired, RegistryError, RegistryUnavailable, RevisionCompacted
@@ -81,9 +82,19 @@ class EtcdRegistry:
         compare = {} if expected is None else {key: expected}
         return await self._put(key, value, lease.id, compare)
 
-    async def attach(self, entry: Entry, key: str, value: bytes, *, expected: int) -> Put:
+    async def attach(
+        self,
+        entry: Entry,
+        key: str,
+        value: bytes,
+        *,
+        expected: int,
+        unchanged: Mapping[str, int] = MappingProxyType({}),
+    ) -> Put:
         # The revision, not the lease: it says that the entry stands, and under which lease.
-        return await self._put(key, value, entry.lease, {entry.key: entry.mod_revision, key: expected})
+        return await self._put(
+            key, value, entry.lease, {**unchanged, entry.key: entry.mod_revision, key: expected}
+        )
 
     async def delete(self, key: str) -> None:
         request = self._rpc.DeleteRangeRequest(key=key.encode())
