@@ -73,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         wanted = parse_qs(url.query)
         folder = self.server.folder
-        status = 200
+        status = int(wanted.get("status", ["200"])[0])
         if url.path == "/healthz":
             note(folder / "probes", self.headers.get("Host", ""))
             if (folder / "mute").exists():
