@@ -215,7 +215,7 @@ def test_a_signal_while_etcd_starts_is_heeded_too(demo: Demo) -> None:
     process = demo.start()
     eventually(demo.left_behind, timeout=30)  # etcd's folder: its members come up now
     process.signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 143
+    assert process.wait(timeout=30) == 143, process.errors
     assert demo.left_behind() == []
 
 
