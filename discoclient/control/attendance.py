@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from ..model.errors import LeaseExpired, RegistryDenied, RegistryError
 from ..model.schedule import full_jitter, jittered
+from ..registry.leases import Granted, Renewed
 from ..registry.protocol import Lease, Put
 
 __all__ = [
@@ -65,19 +66,6 @@ class Delete:
 
 
 Step: TypeAlias = Grant | Renew | Write | Delete
-
-
-@dataclass(frozen=True, slots=True)
-class Granted:
-    lease: Lease
-    sent_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Renewed:
-    ttl: float
-    sent_at: float
-    lease: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from ..model.errors import RegistryError
-from ..registry.protocol import Entry, Lease, Put
+from ..registry.leases import Granted, Renewed
+from ..registry.protocol import Entry, Put
 
 __all__ = [
     "Ask",
@@ -48,19 +49,6 @@ class Ask:
     step: Step
     value: bytes = b""
     expected: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Granted:
-    lease: Lease
-    sent_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Renewed:
-    ttl: float
-    sent_at: float
-    lease: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,9 +239,8 @@ class Life:
         if self.phase is Phase.DRAINING and self._signals == 2:
             return [Act.HURRY]
         if self.phase in (Phase.REGISTERING, Phase.DRAINING, Phase.STOPPING) and self._signals > 2:
-            if (
-                self.phase is not Phase.REGISTERING
-            ):  # else first it has to be known what there is to take back
+            # While it is being registered, first it has to be known what there is to take back.
+            if self.phase is not Phase.REGISTERING:
                 self.phase = Phase.STOPPING
             return self._kill() if self._exit is None else []
         return []
