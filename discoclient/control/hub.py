@@ -57,6 +57,8 @@ class Hub:
         self.background = Background()
         self.id = uuid.uuid4().hex
         """This process's, among the callers of a service."""
+        self.kind = "sdk"
+        """What this process is for those who drain: ``sdk`` or ``sidecar``. To be set before it calls anybody."""
         self.rng = Random()
         self.settings = settings or WatchSettings()
         self._linger = check_seconds("linger", linger, zero=True)
@@ -173,6 +175,7 @@ class Hub:
                 clock=monotonic,
                 rng=self.rng,
                 spawn=self.background.spawn,
+                kind=self.kind,
             )
         return self._presences[address]
 

@@ -1,0 +1,116 @@
+"""The command: what was said becomes `Settings`, and these a process."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from discoclient.model.errors import ConfigError
+
+from . import __version__
+from .settings import OPTIONS, Settings, gather
+
+__all__ = ["main"]
+
+FAILED, USAGE = 1, 2
+_LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+def main(arguments: Sequence[str] | None = None, *, prog: str = "disco-sidecar") -> int:
+    """Run the sidecar until it is told to end. Exit codes: 0 done, 1 failed, 2 wrong usage."""
+    said = sys.argv[1:] if arguments is None else list(arguments)
+    parser = _parser(prog)
+    known = vars(parser.parse_args(said))
+    flags = {option.name: known[option.name] for option in OPTIONS if known[option.name] is not None}
+    try:
+        _set_up_logging(os.environ)
+        settings = Settings.of(gather(flags, os.environ, config=known["config"]))
+        _check_early(settings)
+    except ConfigError as error:
+        return _complain(prog, error, USAGE)
+    if known["check"]:
+        print(_describe(settings))
+        return 0
+    from .running.process import run  # only now: it loads the proxy
+
+    try:
+        return run(settings, said)
+    except ConfigError as error:
+        return _complain(prog, error, USAGE)
+    except OSError as error:
+        return _complain(prog, error, FAILED)
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="An address on this machine for clients that can't use the discoclient SDK: requests are balanced over "
+        "the live instances of a service, by the SDK's own code.",
+        epilog="Each option may also stand in the environment (DISCO_SIDECAR_ALLOW_HOST=a,b) and in the --config file "
+        "(allow_host = ['a', 'b']). SIGTERM: finish what is under way, and end. SIGHUP: the same, after a new process has "
+        "taken over. $DISCO_LOG (debug ... critical; default warning) has the log on standard error.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"disco-sidecar {__version__}")
+    parser.add_argument("--config", metavar="FILE", help="a TOML file with the options below")
+    parser.add_argument(
+        "--check", action="store_true", help="check the options, say what they mean, and exit"
+    )
+    for option in OPTIONS:
+        settings: dict[str, Any] = {
+            "dest": option.name,
+            "default": None,
+            "help": option.help.replace("%", "%%"),
+        }
+        if option.kind is bool:
+            settings["action"] = "store_true"
+        else:
+            settings |= {"type": option.kind, "metavar": option.metavar}
+            if option.is_many:
+                settings["action"] = "append"
+        parser.add_argument(option.flag, **settings)
+    return parser
+
+
+def _check_early(settings: Settings) -> None:
+    """What else would be found out only by the first request."""
+    from discoclient.balancing.balancer import find_balancer
+    from discoclient.control.hub import find_address
+
+    find_balancer(settings.balancer)
+    try:
+        address = find_address(settings.registry)
+    except ConfigError as error:
+        raise ConfigError(f"$DISCO_REGISTRY: {error}") from error
+    if address.scheme == "memory":
+        raise ConfigError("$DISCO_REGISTRY: memory:// lives within one process, and this is another one")
+
+
+def _describe(settings: Settings) -> str:
+    from discoclient.control.hub import find_address
+
+    lines = [f"registry {find_address(settings.registry)}"]
+    lines += [str(listener) for listener in settings.listeners]
+    if settings.hosts:
+        lines.append("known as " + ", ".join(sorted(name.decode() for name in settings.hosts)))
+    return "\n".join([*lines, "the configuration is good"])
+
+
+def _set_up_logging(environ: Mapping[str, str]) -> None:
+    level = environ.get("DISCO_LOG", "").lower() or "warning"
+    if level not in _LEVELS:
+        raise ConfigError(f"$DISCO_LOG is one of {', '.join(_LEVELS)}; got {level!r}")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("discoclient")
+    logger.handlers = [handler]
+    logger.setLevel(level.upper())
+
+
+def _complain(prog: str, error: Exception, code: int) -> int:
+    print(f"{prog}: {' '.join(str(error).split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,83 @@
+"""A connection to an instance: it gives what arrives to the exchange that uses it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from ..http.answer import AnswerReader, BadAnswer
+
+if TYPE_CHECKING:
+    from .exchange import Exchange
+    from .pool import Pool
+
+__all__ = ["Connection"]
+
+
+class Connection(asyncio.Protocol):
+    """``is_used``: whether it has served a request before. ``is_lost``: whether there is no use in writing to it."""
+
+    __slots__ = ("answer", "exchange", "idle_since", "is_full", "is_lost", "is_used", "pool", "transport")
+
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self.answer = AnswerReader()
+        self.exchange: Exchange | None = None
+        self.pool: Pool | None = None
+        self.idle_since = 0.0
+        self.is_used = False
+        self.is_lost = False
+        self.is_full = False
+
+    def close(self) -> None:
+        """At once: nothing that matters is on its way."""
+        self.exchange = None
+        self.is_lost = True
+        self.transport.abort()
+
+    # ---- asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:  # it says something unasked
+            self._retire()
+            return
+        try:
+            self.answer.feed(data)
+        except BadAnswer as error:
+            exchange.failed(error)
+            return
+        exchange.answered()
+
+    def eof_received(self) -> None:
+        if self.exchange is not None and self.answer.feed_eof():
+            self.is_lost = True
+            self.exchange.answered()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.is_lost = True
+        exchange = self.exchange
+        if exchange is not None:
+            self.exchange = None
+            exchange.failed(error or ConnectionResetError("closed before the answer was complete"))
+        elif self.pool is not None:
+            self.pool.forget(self)
+
+    def pause_writing(self) -> None:
+        self.is_full = True
+        if self.exchange is not None:
+            self.exchange.hold_client()
+
+    def resume_writing(self) -> None:
+        self.is_full = False
+        if self.exchange is not None:
+            self.exchange.release_client()
+
+    def _retire(self) -> None:
+        if self.pool is not None:
+            self.pool.forget(self)
+        self.close()

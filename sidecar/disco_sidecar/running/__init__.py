@@ -1,0 +1,1 @@
+"""How does the process live? Sockets, workers, signals, and a restart that nobody notices."""
