@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from email.utils import formatdate
-from typing import Protocol
+from typing import Protocol, cast
 
 import h11
 
@@ -50,9 +50,8 @@ class Connection(asyncio.Protocol):
     # ---- the transport's calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=self._limits.unread)
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
+        self._transport.set_write_buffer_limits(high=self._limits.unread)
         refusal = self._house.joined(self)
         if refusal is not None:
             self._give_up(refusal)

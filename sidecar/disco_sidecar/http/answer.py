@@ -26,8 +26,8 @@ class AnswerReader:
 
     ``status`` is 0 until the head is there. ``lines``: the fields to pass on, without the framing. ``length``: the
     ``Content-Length``; ``None`` with ``is_chunked``, or if only the connection's end ends the body. ``pieces``: what
-    came of the body and was not taken yet. ``interim``: heads of interim responses, ready to be sent. ``rest``: after an upgrade, what
-    followed the head.
+    came of the body and was not taken yet. ``interim``: heads of interim responses, ready to be sent. ``rest``: after an
+    upgrade, what followed the head.
     """
 
     __slots__ = (

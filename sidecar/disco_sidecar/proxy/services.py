@@ -115,6 +115,9 @@ class Services:
             self._asking.add_done_callback(self._asked)
         return await asyncio.shield(self._asking)
 
+    def routes(self) -> list[Route[Pools]]:
+        return self._router.routes()
+
     def counts(self, name: str) -> Counts:
         return self._counts.setdefault(name, Counts())
 

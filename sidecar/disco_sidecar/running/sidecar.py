@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from discoclient.model.errors import DiscoError
 from discoclient.model.policy import RetryPolicy
 
+from ..admin.happenings import Happenings
+from ..admin.server import AdminServer
 from ..places import Kind, Listener
 from ..proxy.client import Client
 from ..proxy.gate import Gate
@@ -20,21 +22,25 @@ from ..proxy.raw import RawClient
 from ..proxy.services import Services
 from ..routing import Way
 from ..settings import Settings
+from .looking import observe
 from .sockets import Sockets
 
 __all__ = ["Sidecar"]
 
-logger = logging.getLogger("discoclient.sidecar")
+ASK_AGAIN = 0.5
+"""Seconds between two tries to reach a registry that has not answered yet."""
 
 
 class Sidecar:
     """Made on its loop. `start`, then `drain`, then `close`."""
 
     def __init__(self, settings: Settings, sockets: Sockets, loop: asyncio.AbstractEventLoop) -> None:
+        self.happenings = Happenings()
         options: dict[str, Any] = {
             "balancer": settings.balancer,
             "discovery_timeout": settings.discovery_timeout,
             "retry": RetryPolicy(connect_timeout=settings.connect_timeout),
+            "hooks": [self.happenings],
         }
         if settings.zone is not None:
             options["zone"] = settings.zone
@@ -45,6 +51,7 @@ class Sidecar:
         self._sockets = sockets
         self._loop = loop
         self._servers: list[asyncio.Server] = []
+        self._admin: AdminServer | None = None
         self._opening: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -55,11 +62,10 @@ class Sidecar:
             if make is not None:
                 for bound in sockets:
                     self._servers.append(await self._loop.create_server(make, sock=bound.dup(), backlog=2048))
-        for listener in self.settings.listeners:
-            if listener.service is not None:
-                task = self._loop.create_task(self._learn(listener.service))
-                self._opening.add(task)
-                task.add_done_callback(self._opening.discard)
+        await self._open_admin()
+        self._later(self._meet_registry())
+        for service in sorted({each.service for each in self.settings.listeners if each.service is not None}):
+            self._later(self._learn(service))
 
     async def drain(self, timeout: float) -> bool:
         """Accept no more, and finish what is under way, for *timeout* seconds at most; whether all was finished."""
@@ -77,24 +83,18 @@ class Sidecar:
         for task in self._opening:
             task.cancel()
         self.gate.close()
+        if self._admin is not None:
+            await self._admin.close()
         self.services.close()
         await asyncio.sleep(0)
         if self._log_file is not None:
             self._log_file.close()
 
     def unready(self) -> list[str]:
-        """Why this is no good time to send requests here; empty when it is."""
-        reasons = []
-        if self.gate.is_draining:
-            reasons.append("it is about to end")
-        named = {each.service for each in self.settings.listeners if each.service}
-        unknown = sorted(name for name in named if self.services.find(name) is None)
-        reasons += [f"nothing is known of service {name!r}" for name in unknown]
-        if not reasons and not self.services.is_acquainted:
-            reasons.append(
-                f"the registry has not answered yet: {self.services.error or 'it was only just asked'}"
-            )
-        return reasons
+        """What keeps requests sent here from being answered, beside what the services themselves show."""
+        if self.services.is_acquainted or any(service.route.is_known for service in self.services):
+            return []
+        return [f"the registry has not answered yet: {self.services.error or 'it was only just asked'}"]
 
     def _protocol(self, listener: Listener) -> Callable[[], asyncio.Protocol] | None:
         match listener.kind:
@@ -104,6 +104,35 @@ class Sidecar:
                 assert listener.service is not None
                 return partial(RawClient, self.gate, listener.service)
         return None
+
+    async def _open_admin(self) -> None:
+        listener = self.settings.admin
+        if listener is None:
+            return
+        observer = observe(
+            self.settings, self._sockets, self.services, self.gate, self.happenings, self.unready
+        )
+        self._admin = AdminServer(
+            observer.state,
+            sockets=[bound.dup() for bound in self._sockets[listener]],
+            sample=observer.sample,
+            subscribe=self.happenings.subscribe,
+            allow_hosts=[name.decode() for name in self.settings.hosts],
+        )
+        await self._admin.start()
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    async def _meet_registry(self) -> None:
+        """Ask it until it has answered once."""
+        while not self.services.is_acquainted:
+            with suppress(DiscoError, OSError, TimeoutError):
+                await self.services.names()
+                return
+            await asyncio.sleep(ASK_AGAIN)
 
     async def _learn(self, service: str) -> None:
         with suppress(Exception):  # the request that needs it will say why
