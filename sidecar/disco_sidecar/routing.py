@@ -11,10 +11,11 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from .http.fields import Fields
 from .http.reading import Message
 from .http.refusal import Refused
 
-__all__ = ["SUFFIX", "Aim", "Way", "aim"]
+__all__ = ["SUFFIX", "Aim", "Way", "admit", "aim", "aim_unusual"]
 
 SUFFIX = b".disco.localhost"
 """``<service>.disco.localhost`` means that service; names under ``localhost`` lead to this machine (RFC 6761, 6.3)."""
@@ -49,20 +50,22 @@ class Aim(NamedTuple):
     """Whether the client takes us for its proxy, and may mean any host in the world."""
 
 
-def aim(message: Message, way: Way) -> Aim:
-    """Raises `Refused` for what is not ours to forward."""
-    target, fields = message.target, message.fields
-    host = fields.host or b""
-    if not target.startswith(b"/"):
-        return _unusual(message, way)
-    name = _name(host)
-    found = _by_host(name, way)
+def admit(fields: Fields, way: Way) -> str | None:
+    """Whether a request with these fields may come in this *way*, and the service that its ``Host`` names, if it names one.
+
+    It depends on nothing else, so that it need not be asked again while a client repeats itself. Raises `Refused`.
+    """
     if fields.origin is not None or fields.site is not None:
-        _check_site(message, way)
-    if way.service is not None:
-        return Aim(way.service, target, host or way.service.encode())
-    if found is not None:
-        return Aim(found, target, host)
+        _check_site(fields, way)
+    named = _by_host(_name(fields.host or b""), way)
+    return way.service or named
+
+
+def aim(message: Message, way: Way, named: str | None) -> Aim:
+    """*named*: what `admit` has found. Raises `Refused` for what is not ours to forward."""
+    target = message.target
+    if named is not None:
+        return Aim(named, target, message.fields.host or named.encode())
     path = _PATH.fullmatch(target)
     if path is None:
         raise Refused(
@@ -71,7 +74,7 @@ def aim(message: Message, way: Way) -> Aim:
             "the first segment of the path is not the name of a service: /<service>/path is what is understood here",
         )
     service, rest = path.groups()
-    if not rest.startswith(b"/"):
+    if rest[:1] != b"/":
         rest = b"/" + rest
     return Aim(service.decode(), rest, service, b"/" + service)
 
@@ -94,17 +97,17 @@ def _by_host(name: bytes, way: Way) -> str | None:
     )
 
 
-def _unusual(message: Message, way: Way) -> Aim:
-    """Forms of the target that are not a path (RFC 9112, 3.2)."""
-    target = message.target
+def aim_unusual(message: Message, way: Way) -> Aim:
+    """As `admit` and `aim`, for a target that is not a path (RFC 9112, 3.2). Raises `Refused`."""
+    target, fields = message.target, message.fields
     if target == b"*" and message.method == b"OPTIONS" and way.service is not None:
-        _by_host(_name(message.fields.host or b""), way)
-        return Aim(way.service, target, message.fields.host or way.service.encode())
+        admit(fields, way)
+        return Aim(way.service, target, fields.host or way.service.encode())
     absolute = _ABSOLUTE.fullmatch(target)
     if absolute is None or way.service is not None:
         raise Refused.bad("the request's target is not a path")
     authority, rest = absolute.groups()
-    if message.fields.host is not None and message.fields.host.lower() != authority.lower():
+    if fields.host is not None and fields.host.lower() != authority.lower():
         raise Refused.bad("the target and the Host field name different hosts")
     name, _, port = authority.lower().partition(b":")
     if name.endswith(SUFFIX):
@@ -115,16 +118,15 @@ def _unusual(message: Message, way: Way) -> Aim:
         raise Refused(
             403, "no_open_proxy", "this proxy forwards to registered services only: http://<service>/path"
         )
-    if message.fields.origin is not None or message.fields.site is not None:
-        _check_site(message, way)
-    if not rest.startswith(b"/"):
+    if fields.origin is not None or fields.site is not None:
+        _check_site(fields, way)
+    if rest[:1] != b"/":
         rest = b"/" + rest
     return Aim(name.decode(), rest, name, is_proxied=True)
 
 
-def _check_site(message: Message, way: Way) -> None:
+def _check_site(fields: Fields, way: Way) -> None:
     """Whether a browser sends this for a page of ours."""
-    fields = message.fields
     if fields.site is not None and fields.site.lower() == b"cross-site":
         raise _across("Sec-Fetch-Site: cross-site")
     if fields.origin is None:

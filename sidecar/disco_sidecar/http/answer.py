@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+from typing import TypeAlias
+
 import httptools
 
-from .fields import response_line
+from .fields import NOT_IN_RESPONSES
 
 __all__ = ["AnswerReader", "BadAnswer"]
 
@@ -13,6 +16,11 @@ MOST_BYTES = 65536
 """Of a response's fields; nginx and HAProxy give them 4 to 16 KiB."""
 MOST_INTERIM = 20
 """Interim responses (1xx) before the one that counts."""
+
+MOST_KNOWN = 4096
+"""Bytes of a head that is remembered."""
+
+_Known: TypeAlias = tuple[int, bytes, int, bool, bytes, bytes]
 
 _NO_BODY = frozenset({204, 304})
 
@@ -24,32 +32,34 @@ class BadAnswer(Exception):
 class AnswerReader:
     """The response that one connection gives next. `expect` before each request; then `feed`, and look.
 
-    ``status`` is 0 until the head is there. ``lines``: the fields to pass on, without the framing. ``length``: the
-    ``Content-Length``; ``None`` with ``is_chunked``, or if only the connection's end ends the body. ``pieces``: what
-    came of the body and was not taken yet. ``interim``: heads of interim responses, ready to be sent. ``rest``: after an
-    upgrade, what followed the head.
+    ``status`` is 0 until the head is there. ``opening``: the status line and the fields to pass on, ``Content-Length``
+    among them. ``length``: what that says; ``None`` with ``is_chunked``, or if only the end of the connection ends
+    the body. ``pieces``: what came of the body and was not taken yet. ``interim``: heads of interim responses, ready to be
+    sent. ``rest``: after an upgrade, what followed the head.
     """
 
     __slots__ = (
-        "_bypassed",
+        "_codings",
+        "_fields",
         "_interim_seen",
         "_is_head",
+        "_known",
+        "_known_head",
+        "_left",
+        "_options",
         "_parser",
+        "_reason",
         "_size",
-        "_status",
-        "_trailing",
-        "codings",
         "instance",
         "interim",
+        "is_begun",
         "is_chunked",
         "is_complete",
         "is_persistent",
         "is_upgraded",
         "length",
-        "lines",
-        "options",
+        "opening",
         "pieces",
-        "reason",
         "rest",
         "retry_after",
         "status",
@@ -59,70 +69,78 @@ class AnswerReader:
 
     def __init__(self) -> None:
         self._parser: httptools.HttpResponseParser | None = None
+        # Instances repeat themselves: within a second the same head comes again and again, and was understood before.
+        self._known_head = b""
+        self._known: _Known | None = None
+        self.trailers: list[bytes] = []
+        self._clear()
         self.expect(is_head=False)
 
     def expect(self, *, is_head: bool) -> None:
         """A request was sent; *is_head*: whose answer has no body, whatever it says."""
         self._is_head = is_head
-        self._bypassed = 0
+        self._left = 0  # of a body that needs no parser
         self._interim_seen = 0
         self.interim: list[bytes] = []
         self.pieces: list[bytes] = []
+        self.is_begun = False
         self.is_complete = False
         self.is_upgraded = False
-        self.is_persistent = False
         self.rest = b""
         self.status = 0
-        self._clear()
 
     def _clear(self) -> None:
-        self.reason = b""
-        self.lines: list[bytes] = []
+        """A head is about to be read."""
+        self._reason = b""
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._codings = b""
+        self._options = b""
+        self._size = 0
         self.length: int | None = None
         self.is_chunked = False
-        self.codings = b""
-        self.options = b""
+        self.is_persistent = False
         self.instance = b""
         self.retry_after = b""
         self.upgrade = b""
-        self.trailers: list[bytes] = []
-        self._size = 0
-
-    @property
-    def is_begun(self) -> bool:
-        """Whether anything of the answer is here."""
-        return self._size > 0 or self.status > 0
+        self.opening = b""
+        if self.trailers:
+            self.trailers = []
 
     def feed(self, data: bytes) -> None:
         """Read *data*. Raises `BadAnswer`."""
-        left = self._bypassed
-        if left:  # the long rest of a body whose length is known needs no parser
-            size = len(data)
-            if size > left:
-                raise BadAnswer("it sent more than it said")
-            self.pieces.append(data)
-            self._bypassed = left - size
-            if size == left:
-                self.is_complete = True
+        if self._left:
+            self._count(data)
             return
+        if not self.is_begun:
+            self.is_begun = True
+            known = self._known
+            if known is not None and not self._is_head and data.startswith(self._known_head):
+                self._recall(known, data)
+                return
+            self._clear()
+            self._parse(data)
+            if self.status and self.length is not None and not self.is_upgraded:
+                self._remember(data)
+        else:
+            self._parse(data)
+        if self.length is not None and self.status and not self.is_complete:
+            self._left = self.length - sum(map(len, self.pieces))
+            self._parser = None
+
+    def _parse(self, data: bytes) -> None:
         parser = self._parser
         if parser is None:
             parser = self._parser = httptools.HttpResponseParser(self)
-        self._size += 1
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._parser = None
             self.rest = data[upgrade.args[0] :]
-            return
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__ or error.__cause__
             raise cause if isinstance(cause, BadAnswer) else BadAnswer(str(cause or error)) from None
         except httptools.HttpParserError as error:
             raise BadAnswer(str(error)) from None
-        if self.length is not None and self.status and not self.is_complete:
-            self._bypassed = self.length - sum(map(len, self.pieces))
-            self._parser = None
 
     def feed_eof(self) -> bool:
         """The instance has closed; whether that ends a body that nothing else would have ended."""
@@ -131,32 +149,68 @@ class AnswerReader:
             return True
         return False
 
+    # ---- without a parser
+
+    def _count(self, data: bytes) -> None:
+        """The long rest of a body whose length is known."""
+        left = self._left - len(data)
+        if left < 0:
+            raise BadAnswer("it sent more than it said")
+        self.pieces.append(data)
+        self._left = left
+        self.is_complete = not left
+
+    def _remember(self, data: bytes) -> None:
+        stop = data.find(b"\r\n\r\n") + 4
+        if self._interim_seen or self._is_head or self.status in _NO_BODY or not 4 < stop < MOST_KNOWN:
+            return
+        self._known_head = data[:stop]
+        self._known = (
+            self.status,
+            self.opening,
+            self.length or 0,
+            self.is_persistent,
+            self.instance,
+            self.retry_after,
+        )
+
+    def _recall(self, known: _Known, data: bytes) -> None:
+        self.status, self.opening, length, self.is_persistent, self.instance, self.retry_after = known
+        self.length = length
+        self.is_chunked = False
+        size = len(data) - len(self._known_head)
+        if size > length:
+            raise BadAnswer("it sent more than it said")
+        if size:
+            self.pieces.append(data[-size:])
+        self._left = length - size
+        self.is_complete = size == length
+
     # ---- what the parser finds
 
     def on_status(self, reason: bytes) -> None:
-        self.reason += reason
+        self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._size += len(name) + len(value)
         if self._size > MOST_BYTES:
             raise BadAnswer("its head is too large")
-        if self.status:
-            line = response_line(name.lower(), name, value)
-            if line is not None:
-                self.trailers.append(line)
-            return
         lower = name.lower()
-        line = response_line(lower, name, value)
-        if line is not None:
-            self.lines.append(line)
-            if lower == b"retry-after":
-                self.retry_after = value
+        if lower not in NOT_IN_RESPONSES:
+            if self.status:
+                self.trailers.append(b"%b: %b\r\n" % (name, value))
+            else:
+                self._fields.append((lower, b"%b: %b\r\n" % (name, value)))
+                if lower == b"retry-after":
+                    self.retry_after = value
+        elif self.status:  # a trailer has no say in the framing
+            return
         elif lower == b"content-length":
             self.length = int(value)
         elif lower == b"transfer-encoding":
-            self.codings = value.lower()
+            self._codings = value.lower()
         elif lower == b"connection":
-            self.options = self.options + b"," + value.lower() if self.options else value.lower()
+            self._options = self._options + b"," + value.lower() if self._options else value.lower()
         elif lower == b"x-disco-instance":
             self.instance = value
         elif lower == b"upgrade":
@@ -166,19 +220,21 @@ class AnswerReader:
         parser = self._parser
         assert parser is not None
         status = parser.get_status_code()
-        if len(self.lines) > MOST_FIELDS:
+        if len(self._fields) > MOST_FIELDS:
             raise BadAnswer("it has too many header fields")
-        if self.options:
-            self._drop_nominated()
+        lines = self._lines()
+        self.opening = b"HTTP/1.1 %d %b\r\n%b" % (status, self._reason or _phrase(status), lines)
         if status < 200:
             self._note_interim(status)
             return
-        if self.codings:
-            if self.codings != b"chunked":
+        if self._codings:
+            if self._codings != b"chunked":
                 raise BadAnswer("the only Transfer-Encoding that is understood is chunked")
             if self.length is not None:
                 raise BadAnswer("it has both Content-Length and Transfer-Encoding")
             self.is_chunked = True
+        elif self.length is not None and status != 204:
+            self.opening += b"Content-Length: %d\r\n" % self.length
         self.is_persistent = parser.should_keep_alive()
         self.status = status
         if self._is_head or status in _NO_BODY:
@@ -200,12 +256,19 @@ class AnswerReader:
         if status == 101:
             self.status, self.is_upgraded, self.is_complete = status, True, True
             return
-        self.interim.append(b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, self.reason, b"".join(self.lines)))
+        self.interim.append(self.opening + b"\r\n")
         self._clear()
-        self._size = 1
 
-    def _drop_nominated(self) -> None:
-        options = {option.strip(b" \t") for option in self.options.split(b",")}
-        options -= {b"close", b"keep-alive", b"upgrade"}
-        if options:
-            self.lines = [line for line in self.lines if line.partition(b":")[0].lower() not in options]
+    def _lines(self) -> bytes:
+        """The fields to pass on, without those that a ``Connection`` field names."""
+        if self._options:
+            nominated = {option.strip(b" \t") for option in self._options.split(b",")}
+            return b"".join([line for lower, line in self._fields if lower not in nominated])
+        return b"".join([line for _, line in self._fields])
+
+
+def _phrase(status: int) -> bytes:
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b""

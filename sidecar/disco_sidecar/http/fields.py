@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from .refusal import Refused
 
-__all__ = ["MOST_FIELDS", "Fields", "pass_on", "read_fields", "response_line"]
+__all__ = ["MOST_FIELDS", "NOT_IN_RESPONSES", "Fields", "pass_on", "read_fields"]
 
 MOST_FIELDS = 100
 """Fields of one head."""
@@ -20,6 +20,7 @@ MOST_FIELDS = 100
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _BLOCK = re.compile(rb"(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*\r\n)*")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_NO_TUNNEL = (b"h2c", b"tls/", b"http/")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _NAME = re.compile(_TOKEN)
 
@@ -40,6 +41,13 @@ _NEIGHBOURS = frozenset(
 )
 _WRITTEN_ANEW = frozenset({b"host", b"content-length", b"forwarded", b"via", b"x-real-ip", b"expect"})
 _NOT_PASSED = _NEIGHBOURS | _WRITTEN_ANEW
+NOT_IN_RESPONSES = _NEIGHBOURS | {
+    b"content-length",
+    b"x-disco-instance",
+    b"x-disco-attempts",
+    b"x-disco-error",
+}
+"""Fields of a response that are not passed on as they are."""
 _OURS = (b"x-disco-", b"x-forwarded-")
 _NEVER_NOMINATED = frozenset({b"host", b"content-length", b"transfer-encoding"})
 _SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"upgrade", b"expect"})
@@ -49,14 +57,15 @@ _SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"upgrade
 class Fields:
     """What a head's fields say. Byte strings as they came, but for names and keywords, which are in lower case.
 
-    ``length``: the ``Content-Length``. ``connection``: the options of ``Connection``. ``attempt`` and ``deadline``
-    (milliseconds): what a caller that uses the SDK says of its call. ``passed``: the lines to pass on.
+    ``length``: the ``Content-Length``. ``attempt`` and ``deadline``
+    (milliseconds): what a caller that uses the SDK says of its call. ``passed``: the lines to pass on. ``is_closing`` and
+    ``is_keeping``: what HTTP/1.1 and HTTP/1.0 go by. ``is_switching``: it asks for another protocol, and not for h2c, whose
+    requests would pass us unseen.
     """
 
     host: bytes | None = None
     length: int | None = None
     is_chunked: bool = False
-    connection: frozenset[bytes] = frozenset()
     upgrade: bytes | None = None
     expect: bytes | None = None
     origin: bytes | None = None
@@ -65,6 +74,10 @@ class Fields:
     attempt: int = 1
     deadline: int | None = None
     passed: bytes = b""
+    has_body: bool = False
+    is_closing: bool = False
+    is_keeping: bool = False
+    is_switching: bool = False
 
 
 def read_fields(block: bytes) -> Fields:
@@ -91,12 +104,23 @@ def read_fields(block: bytes) -> Fields:
     if connection & _NEVER_NOMINATED:
         raise Refused.bad("a Connection field must not name Host or the framing")
     dropped = _NOT_PASSED | connection if connection else _NOT_PASSED
+    length, is_chunked, upgrade = (
+        _length(found.get(b"content-length")),
+        _is_chunked(found),
+        found.get(b"upgrade"),
+    )
+    is_closing = b"close" in connection
     return Fields(
         host=_host(found.get(b"host")),
-        length=_length(found.get(b"content-length")),
-        is_chunked=_is_chunked(found),
-        connection=connection,
-        upgrade=found.get(b"upgrade"),
+        length=length,
+        is_chunked=is_chunked,
+        has_body=is_chunked or bool(length),
+        is_closing=is_closing,
+        is_keeping=b"keep-alive" in connection and not is_closing,
+        is_switching=upgrade is not None
+        and b"upgrade" in connection
+        and not upgrade.lower().startswith(_NO_TUNNEL),
+        upgrade=upgrade,
         expect=found.get(b"expect"),
         origin=found.get(b"origin"),
         site=found.get(b"sec-fetch-site"),
@@ -178,18 +202,3 @@ def _complaint(block: bytes, what: str = "header") -> str:
         if line and (not colon or _NAME.fullmatch(name) is None):
             return f"a {what} field's name is malformed"
     return f"a {what} field holds a control character or a bare line end"
-
-
-_NOT_IN_RESPONSES = _NEIGHBOURS | {
-    b"content-length",
-    b"x-disco-instance",
-    b"x-disco-attempts",
-    b"x-disco-error",
-}
-
-
-def response_line(lower: bytes, name: bytes, value: bytes) -> bytes | None:
-    """The line to pass on for a response's field; ``None`` for one that is not passed on."""
-    if lower in _NOT_IN_RESPONSES:
-        return None
-    return b"%b: %b\r\n" % (name, value)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
-
 from .answer import AnswerReader
 from .reading import Message
 
@@ -65,30 +63,19 @@ def answer_head(
     answer: AnswerReader, *, is_chunked: bool, is_closing: bool, is_old: bool, instance: bytes, attempts: int
 ) -> bytes:
     """*answer* as it is sent to the client. *is_old*: to one of HTTP/1.0, who has to be told that we go on."""
-    head = b"HTTP/1.1 %d %b\r\n%b" % (
-        answer.status,
-        answer.reason or _phrase(answer.status),
-        b"".join(answer.lines),
-    )
     if is_chunked:
-        head += b"Transfer-Encoding: chunked\r\n"
-    elif answer.length is not None:
-        head += b"Content-Length: %d\r\n" % answer.length
-    if answer.is_upgraded:
-        head += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % answer.upgrade
-    elif is_closing:
-        head += b"Connection: close\r\n"
+        framing = b"Transfer-Encoding: chunked\r\n"
+    elif answer.is_upgraded:
+        framing = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % answer.upgrade
+    else:
+        framing = b""
+    if is_closing:
+        framing += b"Connection: close\r\n"
     elif is_old:
-        head += b"Connection: keep-alive\r\n"
-    return head + b"Via: 1.1 %b\r\nX-Disco-Instance: %b\r\nX-Disco-Attempts: %d\r\n\r\n" % (
-        ALIAS,
+        framing += b"Connection: keep-alive\r\n"
+    return b"%b%bVia: 1.1 disco-sidecar\r\nX-Disco-Instance: %b\r\nX-Disco-Attempts: %d\r\n\r\n" % (
+        answer.opening,
+        framing,
         instance,
         attempts,
     )
-
-
-def _phrase(status: int) -> bytes:
-    try:
-        return HTTPStatus(status).phrase.encode()
-    except ValueError:
-        return b""

@@ -40,39 +40,31 @@ class Limits:
 class Message:
     """A request. ``pieces``: what came of its body and was not taken yet. ``trailers``: the lines to pass on behind it."""
 
-    __slots__ = ("fields", "is_complete", "method", "minor", "pieces", "target", "trailers")
+    __slots__ = (
+        "fields",
+        "has_body",
+        "is_complete",
+        "is_persistent",
+        "method",
+        "minor",
+        "pieces",
+        "target",
+        "trailers",
+        "wants_tunnel",
+    )
 
     def __init__(self, method: bytes, target: bytes, minor: int, fields: Fields) -> None:
         self.method = method
         self.target = target
         self.minor = minor
         self.fields = fields
+        self.has_body = fields.has_body
+        self.is_persistent = not fields.is_closing if minor else fields.is_keeping
+        """Whether the client wants to go on with this connection (RFC 9112, 9.3)."""
+        self.wants_tunnel = fields.is_switching and minor == 1
         self.pieces: list[bytes] = []
         self.is_complete = False
         self.trailers = b""
-
-    @property
-    def has_body(self) -> bool:
-        return self.fields.is_chunked or bool(self.fields.length)
-
-    @property
-    def is_persistent(self) -> bool:
-        """Whether the client wants to go on with this connection (RFC 9112, 9.3)."""
-        options = self.fields.connection
-        if self.minor:
-            return b"close" not in options
-        return b"keep-alive" in options and b"close" not in options
-
-    @property
-    def wants_tunnel(self) -> bool:
-        """Whether it asks for another protocol. Not h2c: its requests would pass us unseen."""
-        fields = self.fields
-        return (
-            fields.upgrade is not None
-            and b"upgrade" in fields.connection
-            and self.minor == 1
-            and not fields.upgrade.lower().startswith((b"h2c", b"tls/", b"http/"))
-        )
 
 
 class RequestReader:
@@ -81,14 +73,15 @@ class RequestReader:
     __slots__ = (
         "_block",
         "_buffer",
+        "_checked",
         "_chunks",
         "_current",
         "_fields",
-        "_is_held",
         "_is_over",
         "_left",
         "_limits",
         "_witness",
+        "is_held",
         "messages",
     )
 
@@ -100,10 +93,12 @@ class RequestReader:
         self._chunks: ChunkReader | None = None
         self._left = 0
         self._is_over = False
-        self._is_held = False
+        self.is_held = False
+        """What follows waits until it is known which protocol it is of."""
         # Clients repeat themselves: the fields of the last request, which are usually those of the next.
         self._block = b""
         self._fields: Fields | None = None
+        self._checked = b"", b""  # the method and version that were found good with them
         self._witness = httptools.HttpRequestParser(_SILENT)
 
     @property
@@ -113,7 +108,7 @@ class RequestReader:
 
     def feed(self, data: bytes) -> None:
         """Read *data*. Raises `Refused`; then there is nothing more to be read here."""
-        if self._buffer and not self._is_held:
+        if self._buffer and not self.is_held:
             seen = max(0, len(self._buffer) - 3)
             self._buffer += data
             if self._buffer.find(b"\r\n\r\n", seen) < 0:
@@ -129,7 +124,7 @@ class RequestReader:
             if self._is_over:
                 self._testify(data[start:])
                 return
-            if self._is_held:
+            if self.is_held:
                 self._hold(data[start:])
                 return
             if self._current is not None:
@@ -152,12 +147,11 @@ class RequestReader:
         return rest
 
     def go_on(self) -> None:
-        """The instance stays with HTTP, and so does the client. Raises `Refused`."""
-        if self._is_held:
-            self._is_held = False
-            rest = self.take_rest()
-            if rest:
-                self.feed(rest)
+        """What was held is HTTP, because the instance stays with it. Raises `Refused`."""
+        self.is_held = False
+        rest = self.take_rest()
+        if rest:
+            self.feed(rest)
 
     def _hold(self, data: bytes) -> None:
         """Keep what follows a request for another protocol until it is known which protocol it is of."""
@@ -179,9 +173,12 @@ class RequestReader:
                 raise self._too_large()
             fields = read_fields(block)
             self._block, self._fields = block, fields
+            self._checked = b"", b""
         method, target, version = line.groups()
-        message = Message(method, target, version == b"1", fields)
-        _check(message)
+        message = Message(method, target, 1 if version == b"1" else 0, fields)
+        if (method, version) != self._checked:
+            _check(message)
+            self._checked = method, version
         self._testify(head)
         self.messages.append(message)
         if fields.is_chunked:
@@ -216,8 +213,8 @@ class RequestReader:
     def _end(self, message: Message) -> None:
         message.is_complete = True
         self._current = None
-        self._is_held = message.wants_tunnel
-        self._is_over = not message.is_persistent and not self._is_held
+        self.is_held = message.wants_tunnel
+        self._is_over = not message.is_persistent and not self.is_held
 
     def _testify(self, data: bytes) -> None:
         """Have the other reader read the same."""

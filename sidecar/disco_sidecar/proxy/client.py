@@ -7,10 +7,11 @@ from collections.abc import Callable
 from time import monotonic
 from typing import cast
 
+from ..http.fields import Fields
 from ..http.heads import forwarding
 from ..http.reading import Message, RequestReader
 from ..http.refusal import Refused
-from ..routing import Aim, Way, aim
+from ..routing import Aim, Way, admit, aim, aim_unusual
 from .exchange import Exchange
 from .gate import Gate
 from .refusing import refusal_head_and_body
@@ -19,6 +20,7 @@ from .tunnel import TunnelEnd
 
 __all__ = ["Client"]
 
+SLASH = ord("/")
 MOST_WAITING = 16
 """Requests that a client may send ahead (pipelining) before it is not read any more."""
 MOST_HELD = 262_144
@@ -32,10 +34,13 @@ class Client(asyncio.Protocol):
 
     __slots__ = (
         "_address",
+        "_admitted",
         "_forwarded",
-        "_forwarded_for",
+        "_forwarded_prefix",
+        "_forwarded_with",
         "_holds",
         "_is_lingering",
+        "_named",
         "_opening",
         "_reader",
         "_refusal",
@@ -63,7 +68,11 @@ class Client(asyncio.Protocol):
         self._holds = False
         self._is_lingering = False
         self._address = ""
-        self._forwarded_for: tuple[bytes | None, bytes, int] | None = None
+        # What follows from a request's fields alone holds for the next one too, if it has the same.
+        self._admitted: Fields | None = None
+        self._named: str | None = None
+        self._forwarded_with: Fields | None = None
+        self._forwarded_prefix = b""
         self._forwarded = b""
 
     # ---- asyncio's side
@@ -123,8 +132,15 @@ class Client(asyncio.Protocol):
 
     def _begin(self) -> None:
         message = self._reader.messages.popleft()
+        fields = message.fields
         try:
-            aimed = aim(message, self.way)
+            if message.target[0] != SLASH:
+                aimed = aim_unusual(message, self.way)
+            else:
+                if fields is not self._admitted:
+                    self._named = admit(fields, self.way)
+                    self._admitted = fields
+                aimed = aim(message, self.way, self._named)
         except Refused as refusal:
             self._refuse_message(refusal, message)
             return
@@ -149,13 +165,12 @@ class Client(asyncio.Protocol):
         self._start(message, aimed, service)
 
     def _start(self, message: Message, aimed: Aim, service: Service) -> None:
-        host = message.fields.host
-        key = (host, aimed.prefix, message.minor)
-        if key != self._forwarded_for:
-            self._forwarded_for = key
-            self._forwarded = forwarding(self._address, host or b"", aimed.prefix, message.minor)
-        self.exchange = Exchange(self, message, aimed, service, self._forwarded)
-        self.exchange.begin()
+        fields, prefix = message.fields, aimed.prefix
+        if fields is not self._forwarded_with or prefix != self._forwarded_prefix:
+            self._forwarded_with, self._forwarded_prefix = fields, prefix
+            self._forwarded = forwarding(self._address, fields.host or b"", prefix, message.minor)
+        exchange = self.exchange = Exchange(self, message, aimed, service, self._forwarded)
+        exchange.begin()
 
     def write(self, data: bytes) -> None:
         """Send *data*, which is complete as far as it goes."""
@@ -178,13 +193,16 @@ class Client(asyncio.Protocol):
         elif self.is_last or self.gate.is_draining or not message.is_persistent:
             self._close(is_read=message.is_complete and not self._reader.messages)
         else:
-            try:
-                self._reader.go_on()
-            except Refused as refusal:
-                self._refuse_reading(refusal)
-                return
-            self.release()
-            if self._reader.messages:
+            reader = self._reader
+            if reader.is_held:
+                try:
+                    reader.go_on()
+                except Refused as refusal:
+                    self._refuse_reading(refusal)
+                    return
+            if self._holds:
+                self.release()
+            if reader.messages:
                 self.gate.loop.call_soon(self._next)
 
     def _next(self) -> None:

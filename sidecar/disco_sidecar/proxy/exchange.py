@@ -9,7 +9,6 @@ Until the first byte of an answer is given to the client, an attempt may be foll
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from time import monotonic, time
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ from ..http.reading import Message
 from ..http.refusal import Refused
 from ..routing import Aim
 from .connection import Connection
-from .pool import open_stream
+from .pool import Pool, open_stream
 from .refusing import refusal_of
 from .services import Service
 from .tunnel import TunnelEnd, join
@@ -52,6 +51,7 @@ class Exchange:
         "_is_sent",
         "_is_warm",
         "_kept",
+        "_pool",
         "_send",
         "_timer",
         "aim",
@@ -96,6 +96,7 @@ class Exchange:
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._pool: Pool | None = None
         self._is_warm = False
         self._is_sent = False  # the whole request
         self._is_committed = False  # to this answer
@@ -108,24 +109,26 @@ class Exchange:
         if self._call.deadline is not None:
             loop = self.client.gate.loop
             self._timer = loop.call_later(self._call.deadline - monotonic(), self._expire)
-        self._drive(lambda: next(self._flow))
+        try:
+            step = next(self._flow)
+        except StopIteration as stop:
+            self._end(stop.value)
+        else:
+            assert isinstance(step, Send)
+            self._attempt(step)
 
     # ---- what to do next
 
     def _decide(self, outcome: Outcome | None) -> None:
-        self._drive(lambda: self._flow.send(outcome))
-
-    def _drive(self, advance: Callable[[], object]) -> None:
         try:
-            step = advance()
+            step = self._flow.send(outcome)
         except StopIteration as stop:
             self._end(stop.value)
             return
+        self._drop_answer()
         if isinstance(step, Send):
-            self._drop_answer()
             self._attempt(step)
         elif isinstance(step, Sleep):
-            self._drop_answer()
             self.client.gate.loop.call_later(step.seconds, self._wake)
 
     def _wake(self) -> None:
@@ -135,7 +138,7 @@ class Exchange:
     def _attempt(self, send: Send) -> None:
         now = self._attempt_began = self.touched = monotonic()
         self._send = send
-        pool = self.service.pool(send.endpoint)
+        pool = self._pool = self.service.pool(send.endpoint)
         connection = None if send.is_fresh else pool.take(now)
         if connection is not None:
             self._is_warm = True
@@ -282,10 +285,12 @@ class Exchange:
         if answer.is_upgraded:
             self._upgrade(connection)
             return
-        has_body = not (message.method == b"HEAD" or answer.status in (204, 304))
-        is_open_ended = has_body and answer.length is None
-        self._is_rechunked = is_open_ended and message.minor == 1
-        if (is_open_ended and not self._is_rechunked) or not message.is_complete:
+        if answer.length is None and message.method != b"HEAD" and answer.status not in (204, 304):
+            if message.minor:
+                self._is_rechunked = True
+            else:  # only the connection's end can tell where the body ends
+                self.client.is_last = True
+        if not message.is_complete:
             self.client.is_last = True
         head = answer_head(
             answer,
@@ -327,9 +332,8 @@ class Exchange:
             connection.is_used = True
             if self.client.is_full:  # it was held for this client
                 connection.transport.resume_reading()
-            send = self._send
-            assert send is not None
-            self.service.pool(send.endpoint).give(connection, self.touched)
+            assert self._pool is not None
+            self._pool.give(connection, self.touched)
         else:
             connection.close()
         counts = self.service.counts
@@ -436,9 +440,9 @@ class Exchange:
             self._connection = None
             is_done = connection.answer.is_complete and self._is_sent and connection.answer.is_persistent
             connection.exchange = None
-            if is_done and send is not None and not connection.is_lost:
+            if is_done and self._pool is not None and not connection.is_lost:
                 connection.is_used = True
-                self.service.pool(send.endpoint).give(connection, monotonic())
+                self._pool.give(connection, monotonic())
             else:
                 connection.close()
         if send is not None:
