@@ -7,5 +7,6 @@ from __future__ import annotations
 
 from .answers import reply
 from .limits import Limits
+from .server import Capacity, DnsServer, Lookup
 
-__all__ = ["Limits", "reply"]
+__all__ = ["Capacity", "DnsServer", "Limits", "Lookup", "reply"]
