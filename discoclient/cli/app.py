@@ -23,6 +23,8 @@ from .output import OutputClosed, OutputMissing, emit, remark
 from .register import register
 from .run import run as run_service
 from .session import Session, set_up_logging
+from .sidecar import SETTINGS as SIDECAR_SETTINGS
+from .sidecar import sidecar
 from .watch import watch
 
 __all__ = ["run"]
@@ -126,6 +128,11 @@ for command, summary in (
     (doctor, "What is configured, what is reachable, and what is wrong."),
 ):
     app.command(command.__name__, short_help=summary)(command)
+app.command(
+    "sidecar",
+    short_help="An address on this machine for what can't use the SDK.",
+    context_settings=SIDECAR_SETTINGS,
+)(sidecar)
 
 
 def run(argv: Sequence[str]) -> int:

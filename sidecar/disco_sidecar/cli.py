@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from discoclient.model.errors import ConfigError
 
@@ -16,11 +16,12 @@ from .settings import OPTIONS, Settings, gather
 
 __all__ = ["main"]
 
+PROG = "disco-sidecar"
 FAILED, USAGE = 1, 2
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
-def main(arguments: Sequence[str] | None = None, *, prog: str = "disco-sidecar") -> int:
+def main(arguments: Sequence[str] | None = None, *, prog: str = PROG) -> int:
     """Run the sidecar until it is told to end. Exit codes: 0 done, 1 failed, 2 wrong usage."""
     said = sys.argv[1:] if arguments is None else list(arguments)
     parser = _parser(prog)
@@ -45,9 +46,16 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "disco-sidecar")
         return _complain(prog, error, FAILED)
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, without the list of all options before it."""
+        self.exit(USAGE, f"{self.prog}: {message}; see '{self.prog} --help'\n")
+
+
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=prog,
+        usage="%(prog)s [options]",
         description="An address on this machine for clients that can't use the discoclient SDK: requests are balanced over "
         "the live instances of a service, by the SDK's own code.",
         epilog="Each option may also stand in the environment (DISCO_SIDECAR_ALLOW_HOST=a,b) and in the --config file "

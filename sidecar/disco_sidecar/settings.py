@@ -153,6 +153,10 @@ class Settings:
             _check(said, name, said[name] > 0, "more than 0 seconds")
         _check(said, "drain_timeout", said["drain_timeout"] >= 0, "0 seconds or more")
         _check(said, "workers", 1 <= said["workers"] <= 64, "from 1 to 64")
+        if said["workers"] > 1 and any(each.place.path is None and not each.place.port for each in listeners):
+            raise ConfigError(
+                "--workers: several processes can't share a port that is chosen when they start (port 0)"
+            )
         _check(said, "max_connections", said["max_connections"] >= 1, "1 or more")
         _check(said, "replay", said["replay"] >= 0, "0 bytes or more")
         if said["ca"] and not Path(said["ca"]).is_file():

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from discoclient.model.errors import DiscoError
+from discoclient.model.instance import Instance
 from discoclient.model.policy import RetryPolicy
 
 from ..admin.happenings import Happenings
 from ..admin.server import AdminServer
+from ..http.refusal import Refused
 from ..places import Kind, Listener
 from ..proxy.client import Client
 from ..proxy.gate import Gate
@@ -52,6 +54,7 @@ class Sidecar:
         self._loop = loop
         self._servers: list[asyncio.Server] = []
         self._admin: AdminServer | None = None
+        self._dns: Any = None
         self._opening: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -63,9 +66,13 @@ class Sidecar:
                 for bound in sockets:
                     self._servers.append(await self._loop.create_server(make, sock=bound.dup(), backlog=2048))
         await self._open_admin()
+        await self._open_dns()
         self._later(self._meet_registry())
         for service in sorted({each.service for each in self.settings.listeners if each.service is not None}):
             self._later(self._learn(service))
+
+    async def until_ready(self) -> None:
+        """It is, once it was started: what is not known yet is waited for by the requests that need it."""
 
     async def drain(self, timeout: float) -> bool:
         """Accept no more, and finish what is under way, for *timeout* seconds at most; whether all was finished."""
@@ -83,6 +90,8 @@ class Sidecar:
         for task in self._opening:
             task.cancel()
         self.gate.close()
+        if self._dns is not None:
+            await self._dns.close()
         if self._admin is not None:
             await self._admin.close()
         self.services.close()
@@ -120,6 +129,30 @@ class Sidecar:
             allow_hosts=[name.decode() for name in self.settings.hosts],
         )
         await self._admin.start()
+
+    async def _open_dns(self) -> None:
+        listener = next((each for each in self.settings.listeners if each.kind is Kind.DNS), None)
+        if listener is None:
+            return
+        from ..dns import DnsServer  # only who wants it pays for it
+
+        self._dns = DnsServer(
+            listener.place.hosts[0],
+            listener.place.port,
+            lookup=self._lookup,
+            reuse_port=True,  # the process that follows this one binds before it ends
+            allow_remote=self.settings.allow_remote,
+        )
+        await self._dns.start()
+
+    async def _lookup(self, name: str) -> Sequence[Instance] | None:
+        """The instances of a service, for DNS."""
+        try:
+            service = self.services.find(name) or await self.services.open(name)
+        except Refused as refusal:
+            return () if refusal.reason == "no_instances" else None
+        snapshot = service.route.resolver.snapshot
+        return None if snapshot is None else snapshot.instances
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)

@@ -7,7 +7,7 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,29 +16,53 @@ from discoclient.model.errors import ConfigError
 from ..places import Kind, Listener, Place
 from .takeover import Occupied, ask
 
-__all__ = ["Sockets", "inherited", "open_sockets"]
+__all__ = ["OURS", "Sockets", "close_sockets", "inherited", "open_sockets"]
 
 BACKLOG = 2048
 FIRST_DESCRIPTOR = 3
 """Of those that systemd hands over (`sd_listen_fds(3)`)."""
+OURS = "DISCO_SIDECAR_SOCKETS"
+"""The variable by which one of our processes tells another the descriptors that it left open for it."""
 PATIENCE = 3.0
 """Seconds that an address may be between two hands: its old owner ends, and its new one has not taken it over yet."""
 
 
-Sockets = dict[Listener, list[socket.socket]]
+class Sockets(dict[Listener, list[socket.socket]]):
+    """By listener. ``lent``: those of whoever started us, who keeps them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lent: set[Listener] = set()
 
 
 def inherited(environ: Mapping[str, str]) -> list[socket.socket]:
     """The listening sockets that whoever started us has handed over, if they are meant for this process."""
+    ours = environ.get(OURS)
+    if ours:
+        return [_adopt(int(descriptor)) for descriptor in ours.split(",")]
     if environ.get("LISTEN_PID") not in (str(os.getpid()), None):
         return []
     count = environ.get("LISTEN_FDS", "0")
     if not count.isdigit():
         return []
-    found = []
-    for descriptor in range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + int(count)):
-        os.set_inheritable(descriptor, False)
-        found.append(socket.socket(fileno=descriptor))
+    return [_adopt(FIRST_DESCRIPTOR + number) for number in range(int(count))]
+
+
+def close_sockets(sockets: Sockets, *, keep: Collection[Listener]) -> None:
+    """*keep*: those that another process has by now, whose Unix sockets' files are its."""
+    for listener, bound in sockets.items():
+        for each in bound:
+            each.close()
+        path = listener.place.path
+        if path is not None and listener not in keep and listener not in sockets.lent:
+            with suppress(OSError):
+                Path(path).unlink()
+
+
+def _adopt(descriptor: int) -> socket.socket:
+    os.set_inheritable(descriptor, False)
+    found = socket.socket(fileno=descriptor)
+    found.setblocking(False)
     return found
 
 
@@ -47,7 +71,7 @@ def open_sockets(listeners: Sequence[Listener], given: Sequence[socket.socket]) 
 
     Raises `ConfigError` for a given one that nothing is configured for, and `OSError` for an address that is taken.
     """
-    opened: Sockets = {}
+    opened = Sockets()
     left = list(given)
     try:
         for listener in listeners:
@@ -56,6 +80,8 @@ def open_sockets(listeners: Sequence[Listener], given: Sequence[socket.socket]) 
             mine = [each for each in left if _is_at(each, listener.place)]
             left = [each for each in left if each not in mine]
             opened[listener] = mine or _open(listener)
+            if mine:
+                opened.lent.add(listener)
     except BaseException:
         for sockets in opened.values():
             for each in sockets:

@@ -1,0 +1,53 @@
+"""One of several processes that serve the same sockets: what its supervisor tells it, through the environment."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from ..places import Kind, Listener, Place
+from ..settings import Settings
+
+__all__ = ["Worker", "find_worker"]
+
+WORKER = "DISCO_SIDECAR_WORKER"
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """``number`` counts from 0. ``admin``: the path of the Unix socket on which it tells its supervisor how it does."""
+
+    number: int
+    admin: str
+
+    def settings(self, settings: Settings) -> Settings:
+        """Its own, of those for all."""
+        listeners = [
+            each
+            for each in settings.listeners
+            if each.kind is not Kind.ADMIN and (each.kind is not Kind.DNS or self.number == 0)
+        ]
+        listeners.append(Listener(Kind.ADMIN, Place(path=self.admin)))
+        return replace(settings, listeners=tuple(listeners), workers=1)
+
+    def environ(self) -> dict[str, str]:
+        return {WORKER: json.dumps({"number": self.number, "admin": self.admin})}
+
+    def at_parents_end(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+        """Call *callback* when the supervisor is gone, killed for instance: it holds the other end of our standard input."""
+
+        def heard() -> None:
+            if not os.read(0, 4096):
+                loop.remove_reader(0)
+                callback()
+
+        loop.add_reader(0, heard)
+
+
+def find_worker(environ: Mapping[str, str]) -> Worker | None:
+    """Who we are, if we are one."""
+    said = environ.get(WORKER)
+    return Worker(**json.loads(said)) if said else None
