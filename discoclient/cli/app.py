@@ -113,7 +113,7 @@ def demo(
     return run_demo(as_json=json)
 
 
-for command, summary in (
+for command, summary, *settings in (
     (dev, "A real etcd cluster on this machine, for development."),
     (demo, "Real services and callers on a real etcd, and what they survive."),
     (ls, "The services, or the instances of one."),
@@ -125,14 +125,10 @@ for command, summary in (
     (drain, "Ask an instance to retire."),
     (weight, "Change an instance's share of the requests."),
     (deploys, "What was deployed when."),
+    (sidecar, "An address on this machine for what can't use the SDK.", SIDECAR_SETTINGS),
     (doctor, "What is configured, what is reachable, and what is wrong."),
 ):
-    app.command(command.__name__, short_help=summary)(command)
-app.command(
-    "sidecar",
-    short_help="An address on this machine for what can't use the SDK.",
-    context_settings=SIDECAR_SETTINGS,
-)(sidecar)
+    app.command(command.__name__, short_help=summary, context_settings=next(iter(settings), None))(command)
 
 
 def run(argv: Sequence[str]) -> int:

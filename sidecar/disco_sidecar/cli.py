@@ -25,7 +25,10 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = PROG) -> int:
     """Run the sidecar until it is told to end. Exit codes: 0 done, 1 failed, 2 wrong usage."""
     said = sys.argv[1:] if arguments is None else list(arguments)
     parser = _parser(prog)
-    known = vars(parser.parse_args(said))
+    try:
+        known = vars(parser.parse_args(said))
+    except SystemExit as end:  # argparse has said what there was to say
+        return int(end.code or 0)
     flags = {option.name: known[option.name] for option in OPTIONS if known[option.name] is not None}
     try:
         _set_up_logging(os.environ)
@@ -46,21 +49,50 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = PROG) -> int:
         return _complain(prog, error, FAILED)
 
 
+DESCRIPTION = """\
+An address on this machine for clients that can't use the discoclient SDK.
+
+Requests are balanced over the live instances of a service, by the SDK's own code:
+
+  http://127.0.0.1:7500/experiment/users/1             by path
+  http://experiment.disco.localhost:7500/users/1       by host
+  http_proxy=http://127.0.0.1:7500 curl http://experiment/users/1
+  --listen 8081=experiment, --tcp 5433=ledger          a port for each service
+"""
+EPILOG = """\
+Each option may also stand in the environment (DISCO_SIDECAR_ALLOW_HOST=a,b) and in
+the --config file (allow_host = ["a", "b"]); a flag wins over both.
+
+SIGTERM: finish what is under way, and end. SIGHUP: the same, as soon as a new process
+has taken over. $DISCO_LOG (debug ... critical; default warning): the log on standard error.
+
+Examples:
+    {prog} --listen 8081=experiment
+    {prog} --config /etc/disco-sidecar.toml --check
+
+Exit codes:
+  0  done
+  1  failed: an address is taken, for instance
+  2  wrong usage
+"""
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One line, without the list of all options before it."""
         self.exit(USAGE, f"{self.prog}: {message}; see '{self.prog} --help'\n")
+
+    def format_help(self) -> str:
+        return super().format_help().replace("usage:", "Usage:", 1)
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
     parser = _Parser(
         prog=prog,
         usage="%(prog)s [options]",
-        description="An address on this machine for clients that can't use the discoclient SDK: requests are balanced over "
-        "the live instances of a service, by the SDK's own code.",
-        epilog="Each option may also stand in the environment (DISCO_SIDECAR_ALLOW_HOST=a,b) and in the --config file "
-        "(allow_host = ['a', 'b']). SIGTERM: finish what is under way, and end. SIGHUP: the same, after a new process has "
-        "taken over. $DISCO_LOG (debug ... critical; default warning) has the log on standard error.",
+        description=DESCRIPTION,
+        epilog=EPILOG.format(prog=prog),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"disco-sidecar {__version__}")

@@ -22,6 +22,7 @@ COMMANDS = (
     "drain",
     "weight",
     "deploys",
+    "sidecar",
     "doctor",
 )
 ECHO = "static://experiment=127.0.0.1:1"
@@ -63,7 +64,7 @@ def test_no_command_is_answered_with_the_help_as_a_mistake(disco: Disco) -> None
             ["lss"],
             [
                 "'lss'",
-                "the commands are demo, deploys, dev, doctor, drain, explain, get, ls, register, run, watch, weight",
+                "the commands are demo, deploys, dev, doctor, drain, explain, get, ls, register, run, sidecar, watch, weight",
             ],
         ),
         (["ls", "--jsn"], ["--jsn", "--json", "disco ls --help"]),
