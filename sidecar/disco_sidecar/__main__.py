@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from .cli import main
+from .slim import spare
+
+spare()
+
+from .cli import main  # noqa: E402 - it loads what is to be spared
 
 __all__ = ["main"]
 

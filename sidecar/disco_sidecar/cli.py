@@ -22,7 +22,10 @@ _LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 def main(arguments: Sequence[str] | None = None, *, prog: str = PROG) -> int:
-    """Run the sidecar until it is told to end. Exit codes: 0 done, 1 failed, 2 wrong usage."""
+    """Run the sidecar until it is told to end. Exit codes: 0 done, 1 failed, 2 wrong usage.
+
+    Under another name, *prog*, this process becomes the sidecar's own, which is a smaller one.
+    """
     said = sys.argv[1:] if arguments is None else list(arguments)
     parser = _parser(prog)
     try:
@@ -39,6 +42,8 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = PROG) -> int:
     if known["check"]:
         print(_describe(settings))
         return 0
+    if prog != PROG:
+        os.execv(sys.executable, [sys.executable, "-m", "disco_sidecar", *said])
     from .running.process import run  # only now: it loads the proxy
 
     try:

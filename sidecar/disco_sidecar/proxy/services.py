@@ -97,13 +97,7 @@ class Services:
         service = Service(name, route, self._counts.setdefault(name, Counts()))
         limit = self._settings.discovery_timeout
         if not await self._await(route, limit):
-            known = service.knowledge()
-            raise Refused(
-                503,
-                "unknown",
-                f"nothing is known of service {name!r}: {route.resolver.timed_out(limit)} (phase {known['phase']})",
-                retry_after=RETRY_AFTER,
-            )
+            raise Refused(503, "unknown", str(route.resolver.timed_out(limit)), retry_after=RETRY_AFTER)
         if len(self._found) >= MOST_ROUTES:  # the router forgets the oldest then, and so must we
             self._found.clear()
         return self._found.setdefault(name, service)
