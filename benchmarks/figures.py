@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Literal, TypeAlias
 
-__all__ = ["Role", "Row", "Section", "compare", "format_number", "percentile", "table"]
+__all__ = ["Role", "Row", "Section", "Sense", "compare", "format_number", "percentile", "table"]
 
 Role: TypeAlias = Literal["ours", "reference", "compared"]
+Sense: TypeAlias = Literal["<=", ">="]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ class Row:
     unit: str
     rounds: tuple[float, ...]
     aim: float | None = None
-    """What the median should be at most."""
+    """What the median should be at most; or at least, as ``sense`` says."""
+    sense: Sense = "<="
 
     def __post_init__(self) -> None:
         if not self.rounds or not all(math.isfinite(value) for value in self.rounds):
@@ -39,7 +41,9 @@ class Row:
     @property
     def is_met(self) -> bool | None:
         """Whether the aim is reached; ``None`` where none is set."""
-        return None if self.aim is None else self.median <= self.aim
+        if self.aim is None:
+            return None
+        return self.median <= self.aim if self.sense == "<=" else self.median >= self.aim
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -51,6 +55,7 @@ class Row:
             "high": max(self.rounds),
             "rounds": list(self.rounds),
             "aim": self.aim,
+            "sense": self.sense,
             "is_met": self.is_met,
         }
 
@@ -75,10 +80,11 @@ def compare(
     *,
     unit: str,
     aim: float | None = None,
+    sense: Sense = "<=",
 ) -> Row:
     """What follows from two rows, round by round: what disturbed one round disturbed both sides of it."""
     pairs = zip(ours.rounds, reference.rounds, strict=True)
-    return Row(name, "compared", unit, tuple(how(mine, its) for mine, its in pairs), aim=aim)
+    return Row(name, "compared", unit, tuple(how(mine, its) for mine, its in pairs), aim=aim, sense=sense)
 
 
 def percentile(values: Iterable[float], share: float) -> float:
@@ -105,7 +111,8 @@ def table(section: dict[str, Any]) -> list[tuple[str, ...]]:
     for row in section["rows"]:
         aim = ""
         if row["aim"] is not None:
-            aim = f"<= {format_number(row['aim'])} {'met' if row['is_met'] else 'MISSED'}"
+            sense = row.get("sense", "<=")  # files of older runs don't say it
+            aim = f"{sense} {format_number(row['aim'])} {'met' if row['is_met'] else 'MISSED'}"
         spread = f"{format_number(row['low'])} to {format_number(row['high'])}"
         cells.append(
             (f"{row['name']} ({row['role']})", format_number(row["median"]), spread, row["unit"], aim)

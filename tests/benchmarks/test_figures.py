@@ -31,6 +31,7 @@ def test_a_row_gives_the_median_and_its_spread() -> None:
         "high": 3.0,
         "rounds": [3.0, 1.0, 2.0],
         "aim": 2.0,
+        "sense": "<=",
         "is_met": True,
     }
 
@@ -38,6 +39,11 @@ def test_a_row_gives_the_median_and_its_spread() -> None:
 @pytest.mark.parametrize(("aim", "is_met"), [(2.0, True), (1.9, False), (0.0, False), (None, None)])
 def test_an_aim_is_met_by_the_median(aim: float | None, is_met: bool | None) -> None:
     assert Row("pick", "ours", "us", (1.0, 2.0, 9.0), aim).is_met is is_met
+
+
+@pytest.mark.parametrize(("aim", "is_met"), [(2.0, True), (2.1, False), (None, None)])
+def test_an_aim_may_be_the_least_that_is_wanted(aim: float | None, is_met: bool | None) -> None:
+    assert Row("pick", "ours", "us", (1.0, 2.0, 9.0), aim, ">=").is_met is is_met
 
 
 @pytest.mark.parametrize("rounds", [(), (1.0, math.nan), (math.inf,)])
@@ -77,6 +83,14 @@ def test_a_missed_aim_is_shown_as_missed() -> None:
         ("x (ours)", "4", "4 to 4", "us", "<= 3 MISSED"),
         ("y (reference)", "1.50", "1.50 to 1.50", "us", ""),
     ]
+
+
+def test_an_aim_is_written_with_its_sense() -> None:
+    (_, row) = table(Section("Pick", [Row("x", "ours", "times", (0.7,), 0.6, ">=")]).to_json())
+    assert row[-1] == ">= 0.600 met"
+    old = Row("x", "ours", "times", (0.7,), 0.6).to_json()
+    del old["sense"]  # as in a file that was written before there were two
+    assert table({"rows": [old]})[1][-1] == "<= 0.600 MISSED"
 
 
 def results(*names: str, quick: bool = False, load: float = 0.1) -> dict[str, Any]:
