@@ -16,7 +16,7 @@ from typing import Any
 from discoclient import __version__
 from discoclient.dev import EtcdNotFound, find_etcd
 
-from . import convergence, deploy, idle, large, overhead, pick, trouble
+from . import convergence, deploy, idle, large, overhead, pick, sidecar, trouble
 from .figures import table
 
 BENCHMARKS = {
@@ -27,8 +27,9 @@ BENCHMARKS = {
     "idle": idle,
     "trouble": trouble,
     "deploy": deploy,
+    "sidecar": sidecar,
 }
-_DISTRIBUTIONS = ("httpx", "httpcore", "h11", "anyio", "grpclib", "h2", "protobuf", "uvloop")
+_DISTRIBUTIONS = ("httpx", "httpcore", "h11", "anyio", "grpclib", "h2", "protobuf", "uvloop", "httptools")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.children import Child, cpu_seconds, thread_count
+from benchmarks.sidecar_sides import present
 from benchmarks.trouble_proxies import find
 
 ROOT = Path(__file__).parents[2]
@@ -62,16 +63,31 @@ AIMS = {
         ("the whole deploy, 2 hosts in terms of 1 host", 1.5),
         ("requests that failed, in all", 0.0),
     },
+    "sidecar": {
+        ("requests, sidecar, HTTP in terms of nginx", 0.6),
+        ("CPU, sidecar, HTTP in terms of nginx", 1.7),
+        ("requests, sidecar, TCP in terms of nginx", 0.9),
+        ("sidecar, HTTP, a slow reader: grown", 2.0),
+        ("sidecar, TCP, a slow reader: grown", 2.0),
+        ("sidecar, HTTP, a slow service: grown", 2.0),
+        ("sidecar, TCP, a slow service: grown", 2.0),
+        ("sidecar, HTTP: failed", 0.0),
+        ("sidecar, HTTP: p99, around a change in terms of other times", 1.5),
+    },
 }
 if find("nginx"):
     AIMS["trouble"].add(("p99, ours in terms of nginx, least_conn", 0.5))
-ROUNDS = {"trouble": 1, "deploy": 1}
+if "envoy" in present():
+    AIMS["sidecar"].add(("requests, sidecar, HTTP in terms of Envoy", 1.0))
+ROUNDS = {"trouble": 1, "deploy": 1, "sidecar": 1}
 """At least, where five rounds of a quick run would not be quick; a full run has three."""
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_a_benchmark_runs_quickly_and_gives_sane_json(name: str, tmp_path: Path) -> None:
+    if name == "sidecar" and not (find("nginx") and find("wrk")):
+        pytest.skip("nginx or wrk is not installed")
     file = tmp_path / "results.json"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "benchmarks", name, "--quick", "--json", str(file)],
