@@ -17,7 +17,7 @@ from discoclient.dev import EtcdCluster
 from .children import Child
 from .deploy_figures import Call, Run, read_calls
 from .deploy_load import CONNECTIONS
-from .deploy_ways import CAREFUL_PAUSE, Deploy, DiscoWay, NginxWay, Way
+from .deploy_ways import CAREFUL_PAUSE, Deploy, DiscoWay, NginxWay, SidecarWay, Way
 
 __all__ = ["WAYS", "Load", "Plan", "measure", "under_load"]
 
@@ -25,8 +25,9 @@ WAYS: dict[str, Callable[[EtcdCluster, Path], Way]] = {
     "kill": NginxWay,
     "term": lambda etcd, folder: NginxWay(etcd, folder, pause=CAREFUL_PAUSE),
     "disco": DiscoWay,
+    "sidecar": SidecarWay,
 }
-"""By name. A further way needs an entry here, and one in `deploy.SIDES`."""
+"""By name. A further way needs an entry here, and one in `deploy_tables.SIDES`."""
 
 
 class Plan(NamedTuple):

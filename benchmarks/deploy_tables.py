@@ -8,10 +8,12 @@ from operator import truediv
 from typing import TypeAlias
 
 from .deploy_figures import AFTER, Call, Run, latency
+from .deploy_load import SERVICE
 from .deploy_scene import Plan
 from .deploy_service import WORK
 from .deploy_ways import BAKE, CAREFUL_PAUSE, QUIET
 from .figures import Role, Row, Section, compare
+from .sidecar_sides import find_sidecar
 from .trouble_figures import FAILED_COUNTS
 from .trouble_proxies import find, version
 
@@ -21,6 +23,7 @@ SIDES: dict[str, tuple[str, Role]] = {
     "kill": ("nginx, reload, kill -9", "reference"),
     "term": (f"nginx, reload, {CAREFUL_PAUSE:g} s, SIGTERM", "reference"),
     "disco": ("disco run --replace", "ours"),
+    "sidecar": ("disco run --replace, callers of the sidecar", "ours"),
 }
 """Title and role by the names of `deploy_scene.WAYS`."""
 OLD_WAY = "kill"
@@ -36,7 +39,8 @@ Runs: TypeAlias = "Mapping[str, Sequence[Run]]"
 
 def present() -> list[str]:
     """The sides that can be measured here."""
-    return [side for side in SIDES if side not in _BEHIND_NGINX or find("nginx")]
+    needs = {**dict.fromkeys(_BEHIND_NGINX, find("nginx")), "sidecar": find_sidecar()}
+    return [side for side in SIDES if needs.get(side, "nothing")]
 
 
 def failures(runs: Runs, plan: Plan) -> Section:
@@ -71,7 +75,7 @@ def latencies(runs: Runs) -> Section:
                 during[side],
                 outside[side],
                 unit="times",
-                aim=_AIM_P99 if (side, name) == (OURS, "p99") else None,
+                aim=_AIM_P99 if (SIDES[side][1], name) == ("ours", "p99") else None,
             )
             for side in runs
         ]
@@ -86,14 +90,14 @@ def _rows(
     values: Callable[[Sequence[Run]], Iterable[float]],
     aim: float | None = None,
 ) -> dict[str, Row]:
-    """A row for each side; *aim* is for ours."""
+    """A row for each side; *aim* is for ours, the sidecar's callers included."""
     return {
         side: Row(
             f"{SIDES[side][0]}: {name}",
             SIDES[side][1],
             unit,
             tuple(values(taken)),
-            aim=aim if side == OURS else None,
+            aim=aim if SIDES[side][1] == "ours" else None,
         )
         for side, taken in runs.items()
     }
@@ -147,6 +151,10 @@ def _about_failures(runs: Runs, plan: Plan) -> list[str]:
     if OURS in runs:
         again = sum(run.tried_again for run in runs[OURS])
         notes.append(f"{SIDES[OURS][0]}, requests that took more than one attempt: {again}.")
+    if "sidecar" in runs:
+        notes.append(
+            f"{SIDES['sidecar'][0]}: plain httpx over the same wire, to /{SERVICE}/work on the sidecar's port."
+        )
     return notes
 
 

@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol, Self
 
 from discoclient import connect
 from discoclient.dev import EtcdCluster
+from discoclient.system.ports import pick_ports
 from discoclient.system.process import Process, end, spawn
 from discoclient.system.waiting import wait_until
 
@@ -25,8 +26,10 @@ from .children import Child
 from .deploy_keys import key, read
 from .deploy_load import SERVICE
 from .deploy_nginx import running
+from .sidecar_sides import sidecar_words
+from .wrk import answers
 
-__all__ = ["CAREFUL_PAUSE", "Deploy", "DiscoWay", "NginxWay", "Way", "command", "start"]
+__all__ = ["CAREFUL_PAUSE", "Deploy", "DiscoWay", "NginxWay", "SidecarWay", "Way", "command", "start"]
 
 CAREFUL_PAUSE = 2.0
 """Seconds that the careful operator waits between reload and SIGTERM: many times what a request takes here."""
@@ -74,11 +77,12 @@ def command(version: str, *words: object, mood: str = "well", ledger: Path | Non
     return [*line, *(["--ledger", str(ledger)] if ledger else []), *map(str, words)]
 
 
-def start(words: list[str], said: Path) -> Process:
-    """Start a program of ours; what it says is appended to the file *said*."""
+def start(words: list[str], said: Path, *, registry: str | None = None) -> Process:
+    """Start a program of ours, with that *registry* in its environment; what it says is appended to the file *said*."""
     path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
     with said.open("ab") as output:
-        return spawn(words, env=os.environ | {"PYTHONPATH": path}, stdout=output, stderr=output)
+        env = os.environ | {"PYTHONPATH": path} | ({"DISCO_REGISTRY": registry} if registry else {})
+        return spawn(words, env=env, stdout=output, stderr=output)
 
 
 class _Base:
@@ -197,6 +201,24 @@ class DiscoWay(_Base):
     def ready(self) -> list[str]:
         """The ids of the instances that are ready now."""
         return [each.id for each in self._registry.instances(SERVICE) if each.state == "ready"]
+
+
+class SidecarWay(DiscoWay):
+    """``disco run --replace`` all the same, and callers that know nothing of it: they call the sidecar, by path."""
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        try:
+            (port,) = pick_ports()
+            sidecar = start(sidecar_words(port), self.said, registry=self.etcd.registry_url)
+            self.stack.callback(end, sidecar, grace=2.0)
+            if not wait_until(lambda: answers(port, f"/{SERVICE}/healthz"), timeout=TIMEOUT):
+                raise RuntimeError(f"the sidecar does not answer: {self.said.read_text()}")
+            self.target = f"http://127.0.0.1:{port}/{SERVICE}"
+        except BaseException:
+            self.stack.close()
+            raise
+        return self
 
 
 def disco_run(registry: str, words: list[str], *options: object) -> list[str]:

@@ -96,7 +96,7 @@ def test_a_request_that_failed_fast_does_not_count_as_fast() -> None:
 
 
 def canned(side: str, plan: Plan, seed: str) -> Run:
-    failed = {"kill": 3, "term": 0, "disco": 1}[side]
+    failed = {"kill": 3, "term": 0, "disco": 1, "sidecar": 0}[side]
     deploys = tuple(
         Deploy(10.0 * (1 + each), 10.0 * (1 + each) + 2.0, None, True, 0) for each in range(plan.deploys)
     )
@@ -114,12 +114,18 @@ def test_the_aims_are_set_on_our_side_only(monkeypatch: pytest.MonkeyPatch) -> N
     sections = [deploy_tables.failures(runs, plan), deploy_tables.latencies(runs)]
     rows = {row.name: row for section in sections for row in section.rows}
     ours = SIDES[OURS][0]
+    through = SIDES["sidecar"][0]
     assert {name: (row.aim, row.is_met) for name, row in rows.items() if row.aim is not None} == {
         f"{ours}: GETs that failed": (0.0, True),
         f"{ours}: POSTs that failed": (0.0, False),
         f"{ours}: POSTs executed twice": (0.0, True),
         f"{ours}: old versions that were killed": (0.0, True),
         f"{ours}: p99, during in terms of outside": (1.5, False),
+        f"{through}: GETs that failed": (0.0, True),
+        f"{through}: POSTs that failed": (0.0, True),
+        f"{through}: POSTs executed twice": (0.0, True),
+        f"{through}: old versions that were killed": (0.0, True),
+        f"{through}: p99, during in terms of outside": (1.5, False),
     }
     assert rows[f"{ours}: POSTs that failed"].rounds == (3,), (
         "the sum of three rounds: a median would hide two of them"
@@ -132,11 +138,12 @@ def test_the_aims_are_set_on_our_side_only(monkeypatch: pytest.MonkeyPatch) -> N
     assert f"{ours}: 3 POST 502." in sections[0].notes
 
 
-def test_every_side_has_its_way_and_nginx_is_left_out_where_it_is_not(
+def test_every_side_has_its_way_and_what_is_not_installed_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert SIDES.keys() == WAYS.keys()
     monkeypatch.setattr(deploy_tables, "find", lambda name: None)
+    monkeypatch.setattr(deploy_tables, "find_sidecar", lambda: None)
     assert deploy_tables.present() == [OURS]
 
 
@@ -165,7 +172,7 @@ def test_a_bad_deploy_is_judged_by_what_failed_and_by_the_old_version(
 def test_a_side_that_is_unknown_is_an_error_that_lists_them(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         deploy.main(["nobody"])
-    assert "there are kill, term, disco" in capsys.readouterr().err
+    assert "there are kill, term, disco, sidecar" in capsys.readouterr().err
 
 
 def test_the_picture_has_a_panel_for_each_side(tmp_path: Path) -> None:
@@ -196,7 +203,7 @@ def test_disco_run_is_told_what_the_contract_names() -> None:
 @pytest.mark.parametrize("side", WAYS)
 def test_each_way_replaces_the_old_version(side: str) -> None:
     if side not in deploy_tables.present():
-        pytest.skip("nginx is not installed")
+        pytest.skip("nginx or the sidecar is not installed")
     run = measure(side, Plan(deploys=1, lead=0.5, period=3.5, rate=60.0), "smoke 1")
     (only,) = run.deploys
     assert only.was_replaced
