@@ -33,7 +33,6 @@ class Client(asyncio.Protocol):
     """``is_last``: the answer under way is the last one. ``touched``: when the client did something last."""
 
     __slots__ = (
-        "_address",
         "_admitted",
         "_forwarded",
         "_forwarded_prefix",
@@ -44,6 +43,7 @@ class Client(asyncio.Protocol):
         "_opening",
         "_reader",
         "_refusal",
+        "address",
         "exchange",
         "gate",
         "is_full",
@@ -67,7 +67,7 @@ class Client(asyncio.Protocol):
         self._opening: asyncio.Task[None] | None = None
         self._holds = False
         self._is_lingering = False
-        self._address = ""
+        self.address = ""
         # What follows from a request's fields alone holds for the next one too, if it has the same.
         self._admitted: Fields | None = None
         self._named: str | None = None
@@ -82,7 +82,7 @@ class Client(asyncio.Protocol):
         self.touched = monotonic()
         name = transport.get_extra_info("peername")
         # What comes through a Unix socket comes from this machine.
-        self._address = name[0] if isinstance(name, tuple) else "127.0.0.1"
+        self.address = name[0] if isinstance(name, tuple) else "127.0.0.1"
         if not self.gate.enter(self):
             self.refuse(self.gate.full())
 
@@ -168,7 +168,7 @@ class Client(asyncio.Protocol):
         fields, prefix = message.fields, aimed.prefix
         if fields is not self._forwarded_with or prefix != self._forwarded_prefix:
             self._forwarded_with, self._forwarded_prefix = fields, prefix
-            self._forwarded = forwarding(self._address, fields.host or b"", prefix, message.minor)
+            self._forwarded = forwarding(self.address, fields.host or b"", prefix, message.minor)
         exchange = self.exchange = Exchange(self, message, aimed, service, self._forwarded)
         exchange.begin()
 
@@ -244,6 +244,8 @@ class Client(asyncio.Protocol):
 
     def _answer(self, refusal: Refused, message: Message | None, exchange: Exchange | None) -> None:
         self.gate.refused[refusal.reason] += 1
+        if exchange is None:
+            self.gate.log_refusal(self, message, refusal)
         is_closing = (
             refusal.is_final
             or message is None

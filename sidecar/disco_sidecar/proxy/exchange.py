@@ -156,7 +156,7 @@ class Exchange:
             if hasattr(connection, "transport"):
                 connection.close()
             raise
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a host's name that can't be one
             self._connecting = None
             self._fail(OutcomeKind.NOT_SENT, error)
             return

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ..http.reading import Limits
+from ..http.reading import Limits, Message
 from ..http.refusal import Refused
 from .services import RETRY_AFTER, Services
 
@@ -121,14 +121,14 @@ class Gate:
         self.abort()
 
     def log(self, client: Client, exchange: Exchange, status: int, *, error: str | None = None) -> None:
+        """A line for a request that was carried out, as far as it came."""
         if self._log_line is None:
             return
-        message, (instance, attempts) = exchange.message, exchange.answered_by
+        instance, attempts = exchange.answered_by
         facts: dict[str, Any] = {
-            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            **_request(exchange.message),
             "service": exchange.service.name,
-            "method": message.method.decode(),
-            "path": exchange.aim.target.partition(b"?")[0].decode(),  # a query may hold secrets
+            "client": client.address,
             "status": int(status),
             "seconds": round(exchange.seconds, 6),
             "instance": instance,
@@ -138,6 +138,19 @@ class Gate:
             facts["error"] = error
         if exchange.tried:
             facts["tried"] = exchange.tried
+        self._log_line(json.dumps(facts))
+
+    def log_refusal(self, client: Client, message: Message | None, refusal: Refused) -> None:
+        """A line for one that was not; *message* is ``None`` if it could not even be read."""
+        if self._log_line is None:
+            return
+        facts = {
+            **_request(message),
+            "service": None,
+            "client": client.address,
+            "status": int(refusal.status),
+            "error": refusal.reason,
+        }
         self._log_line(json.dumps(facts))
 
     def is_gone(self, transport: asyncio.Transport) -> bool:
@@ -164,6 +177,14 @@ class Gate:
             except Exception:
                 logging.getLogger("discoclient.sidecar").exception("a client could not be looked after")
         self.services.sweep(now)
+
+
+def _request(message: Message | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {"at": datetime.now(UTC).isoformat(timespec="milliseconds")}
+    if message is not None:
+        facts["method"] = message.method.decode()
+        facts["path"] = message.target.partition(b"?")[0].decode()  # a query may hold secrets
+    return facts
 
 
 _CLOSED = frozenset({7, 8})

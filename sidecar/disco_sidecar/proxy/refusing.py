@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from email.utils import formatdate
 from typing import Any
 
 from discoclient.calling.steps import End
@@ -56,6 +57,7 @@ def refusal_head_and_body(
         body, kind = _as_text(facts).encode(), b"text/plain; charset=utf-8"
     lines = [
         b"HTTP/1.1 %d %b" % (refusal.status, refusal.status.phrase.encode()),
+        b"Date: %b" % formatdate(usegmt=True).encode(),
         b"Content-Type: %b" % kind,
         b"Content-Length: %d" % len(body),
         b"Cache-Control: no-store",
