@@ -53,10 +53,13 @@ class Caller:
         self.rng = rng
         self._view = view
 
-    def flow(self, call: Call) -> CallFlow:
-        """See the module."""
-        ledger, clock = self.ledger, self.clock
-        now = clock()
+    def begin(self, call: Call, now: float) -> Send | End:
+        """The first attempt to make, or why there is none.
+
+        For a shell that can't afford a generator for what nearly always happens: it makes the attempt, and asks `is_done`; if
+        that is not so, the rest is told to a `flow` of this attempt. Until then the ticket is the shell's to close.
+        """
+        ledger = self.ledger
         if ledger.is_guarded:
             refusal = ledger.admit(self._view().endpoints, now, self.rng)
             if refusal is not None:
@@ -65,11 +68,29 @@ class Caller:
                 return End.THROTTLED
         if call.deadline is not None and now >= call.deadline:
             return End.EXPIRED
-        progress: _Progress | None = None
         send = self.pick(1, now, call, call.exclude)
         if send is None:
             return End.NO_INSTANCES
         ledger.record(now)
+        return send
+
+    def is_done(self, send: Send, outcome: Outcome, now: float) -> bool:
+        """Whether *outcome* of a first attempt ends the call, and was learnt from. Not for hooks, hedges and whole bodies."""
+        if outcome.kind is not OutcomeKind.RESPONSE or cause_of(outcome) is not None:
+            return False
+        learn(send, outcome, self.ledger, now, self.rng, self.emit)
+        return True
+
+    def flow(self, call: Call, send: Send | None = None) -> CallFlow:
+        """See the module. *send*: what `begin` has given, which is then the first that is yielded."""
+        ledger, clock = self.ledger, self.clock
+        if send is None:
+            first = self.begin(call, clock())
+            if isinstance(first, End):
+                return first
+            send = first
+        now = send.began
+        progress: _Progress | None = None
         while True:
             if call.info is not None:
                 self.announce(send, call)
