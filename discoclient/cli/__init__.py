@@ -11,7 +11,7 @@ from .signals import until_begun
 
 __all__ = ["main"]
 
-_UNTIL_STOPPED = ("dev", "register", "watch")
+_UNTIL_STOPPED = ("dev", "register", "render", "watch")
 """The commands for which Ctrl-C and SIGTERM are the way to end, and no failure."""
 
 

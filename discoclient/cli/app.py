@@ -21,6 +21,7 @@ from .get import get
 from .ls import ls
 from .output import OutputClosed, OutputMissing, emit, remark
 from .register import register
+from .render import render
 from .run import run as run_service
 from .session import Session, set_up_logging
 from .sidecar import SETTINGS as SIDECAR_SETTINGS
@@ -125,6 +126,7 @@ for command, summary, *settings in (
     (drain, "Ask an instance to retire."),
     (weight, "Change an instance's share of the requests."),
     (deploys, "What was deployed when."),
+    (render, "Files from the registry (nginx, HAProxy), checked, then reloaded."),
     (sidecar, "An address on this machine for what can't use the SDK.", SIDECAR_SETTINGS),
     (doctor, "What is configured, what is reachable, and what is wrong."),
 ):

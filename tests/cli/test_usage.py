@@ -22,6 +22,7 @@ COMMANDS = (
     "drain",
     "weight",
     "deploys",
+    "render",
     "sidecar",
     "doctor",
 )
@@ -64,7 +65,8 @@ def test_no_command_is_answered_with_the_help_as_a_mistake(disco: Disco) -> None
             ["lss"],
             [
                 "'lss'",
-                "the commands are demo, deploys, dev, doctor, drain, explain, get, ls, register, run, sidecar, watch, weight",
+                "the commands are demo, deploys, dev, doctor, drain, explain, get, ls, register, ",
+                "register, render, run, sidecar, watch, weight",
             ],
         ),
         (["ls", "--jsn"], ["--jsn", "--json", "disco ls --help"]),
