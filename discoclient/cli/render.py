@@ -86,7 +86,7 @@ def render(
     Examples:
       disco render --template nginx.conf.j2 --out /etc/nginx/conf.d/experiment.conf --check 'nginx -t -q' \\
           --reload 'nginx -s reload' experiment
-      disco render --template haproxy.cfg.j2 --out /etc/haproxy/haproxy.cfg --check 'haproxy -c -q -f {}' \\
+      disco render --template haproxy.cfg.j2 --out /etc/haproxy/haproxy.cfg --check 'haproxy -c -f {}' \\
           --reload 'systemctl reload haproxy' experiment ledger
 
     \b

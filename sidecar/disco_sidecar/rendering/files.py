@@ -13,9 +13,13 @@ Whoever finds one of the last two knows that an earlier life ended between repla
 
 from __future__ import annotations
 
+import hashlib
 import os
+import socket
 import stat
-from contextlib import suppress
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from discoclient.model.errors import ConfigError
@@ -39,6 +43,24 @@ class Target:
         self.fresh = folder / f".{name}.disco-new"
         self._old = folder / f".{name}.disco-old"
         self._none = folder / f".{name}.disco-none"
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Ours alone while the block lasts: two that keep one file up to date would put halves of each other's in place.
+
+        Held is a name in the kernel's abstract namespace, which is given up with the process. Where there is none, nothing is
+        held. Raises `ConfigError` if somebody else has it.
+        """
+        if sys.platform != "linux":
+            yield
+            return
+        digest = hashlib.blake2b(os.fsencode(self.path), digest_size=16).hexdigest()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as holder:
+            try:
+                holder.bind(f"\0disco-render-{digest}")
+            except OSError as error:
+                raise ConfigError(f"--out {self.path}: another disco render keeps it up to date") from error
+            yield
 
     @property
     def is_unproven(self) -> bool:
@@ -94,7 +116,7 @@ class Target:
                 path.unlink(missing_ok=True)
 
     def drop(self) -> None:
-        """Remove the new file, if it is there. What keeps that from being done will keep a new one from being made, and be told."""
+        """Remove the new file, if it is there. What prevents that prevents a new one as well, and is told then."""
         with suppress(OSError):
             self.fresh.unlink()
 

@@ -95,14 +95,15 @@ class Renderer:
     def run(self) -> bool:
         """Until `stop`, or the end of the first attempt. Whether the files are as they should be.
 
-        Raises `DiscoveryTimeout` if the registry does not answer at the start.
+        Raises `DiscoveryTimeout` if the registry does not answer at the start, `ConfigError` if a file is somebody else's.
         """
-        resolvers = [self._handle.resolver(service) for service in self._job.services]
         with ExitStack() as stack:
+            for target in self._targets:
+                stack.enter_context(target.claimed())
+                stack.callback(target.drop)
+            resolvers = [self._handle.resolver(service) for service in self._job.services]
             for resolver in resolvers:
                 stack.callback(resolver.subscribe(lambda: self._wake.put(None)))
-            for target in self._targets:
-                stack.callback(target.drop)
             self._await_first(resolvers)
             self._follow(resolvers)
         return self._trouble is None and not self._fleet.missing and not self._machine.owes

@@ -61,6 +61,7 @@ def test_what_changes_nothing_in_the_file_reloads_nothing(scene: Scene) -> None:
     assert "as it should be" in scene.wait_told("unchanged").text
     scene.records.put(member(1, version="2"))
     scene.records.remove(ONE)
+    scene.wait_told("empty")
     scene.records.put(instance("experiment", "another-id", port=1))  # it is back, under another id
     scene.wait_told("back", "experiment has instances again")
     scene.stop()
@@ -258,6 +259,17 @@ def test_a_stop_lets_a_reload_finish(tmp_path: Path) -> None:
     scene.stop()
     assert (tmp_path / "done").exists()
     assert (scene.kinds, scene.leftovers()) == (["written"], [])
+
+
+def test_a_file_is_kept_up_to_date_by_one_alone(tmp_path: Path) -> None:
+    first, second = Scene(tmp_path), Scene(tmp_path)
+    first.records.put(ONE)
+    with first:
+        first.wait_told("written")
+        with pytest.raises(ConfigError, match="another disco render keeps it up to date"):
+            second.run()
+    second = Scene(tmp_path, url=first.records.url)
+    assert second.run() is True
 
 
 def test_a_file_that_cannot_be_written_is_told_of(tmp_path: Path) -> None:
