@@ -6,9 +6,11 @@ import signal
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from disco_sidecar.rendering import Job, Pair, Renderer
 from discoclient.cli import render
 from tests.cli.conftest import Disco, StartDisco
 from tests.cli.records import Records, instance
@@ -151,6 +153,36 @@ def test_what_was_put_in_place_and_not_checked_when_it_was_killed_is_taken_back_
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_every_option_reaches_the_job(
+    disco: Disco, template: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[Job] = []
+
+    class Spy(Renderer):
+        def __init__(self, job: Job, *arguments: Any, **options: Any) -> None:
+            jobs.append(job)
+            super().__init__(job, *arguments, **options)
+
+    monkeypatch.setattr("disco_sidecar.rendering.Renderer", Spy)
+    pairs = [(str(template), str(out)), (str(template), f"{out}2")]
+    words = [word for t, o in pairs for word in ("--template", t, "--out", o)]
+    words += ["--check", "true", "--reload", "true {}", "--interval", "0.25", "--timeout", "7", "--once"]
+    assert disco("--registry", FIXED, "render", *words, "--allow-empty", "experiment", "ledger").code == 0
+    assert jobs == [
+        Job(
+            services=("experiment", "ledger"),
+            pairs=tuple(Pair(*pair) for pair in pairs),
+            check="true",
+            reload="true {}",
+            interval=0.25,
+            timeout=7.0,
+            discovery_timeout=render.DISCOVERY_TIMEOUT,
+            once=True,
+            allow_empty=True,
+        )
+    ]
+
+
 READER = """
 import subprocess, sys
 render = subprocess.Popen([sys.executable, "-m", "discoclient.cli", *sys.argv[1:]], stdout=subprocess.PIPE)
@@ -168,7 +200,7 @@ def test_it_goes_on_when_nobody_reads_what_it_says(
     words = ("--json", "--interval", "0", "--template", str(template), "--out", str(out), "experiment")
     reader = processes.code(READER, "--registry", records.url, "render", *words)
     reader.wait_for_line('"written"', timeout=SLOW)
-    for number in range(1, 4):
+    for number in range(1, 3):
         records.put(instance("experiment", f"bbbbbbb{number}", port=number))
         eventually(lambda: out.read_text().count("\n") == number + 1, timeout=SLOW)  # noqa: B023
     reader.signal(signal.SIGTERM)
