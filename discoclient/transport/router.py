@@ -44,7 +44,18 @@ W = TypeVar("W", bound=Wire)
 class Route(Generic[W]):
     """One service, as one transport calls it."""
 
-    __slots__ = ("_slot", "emit", "flow", "keys", "ledger", "resolver", "service", "settings", "wire")
+    __slots__ = (
+        "_slot",
+        "caller",
+        "emit",
+        "flow",
+        "keys",
+        "ledger",
+        "resolver",
+        "service",
+        "settings",
+        "wire",
+    )
 
     def __init__(
         self,
@@ -66,7 +77,8 @@ class Route(Generic[W]):
         self.ledger = ledger
         self.settings = settings
         self.emit = settings.emitter
-        self.flow = Caller(self.view, ledger, emit=self.emit, clock=monotonic, rng=rng).flow
+        self.caller = Caller(self.view, ledger, emit=self.emit, clock=monotonic, rng=rng)
+        self.flow = self.caller.flow
         self._slot = slot
 
     @property

@@ -17,6 +17,8 @@ MOST_BYTES = 65536
 MOST_INTERIM = 20
 """Interim responses (1xx) before the one that counts."""
 
+LONG = 16_384
+"""Bytes of a body's first piece from which on it is not copied."""
 MOST_KNOWN = 4096
 """Bytes of a head that is remembered."""
 
@@ -82,7 +84,7 @@ class AnswerReader:
         self._left = 0  # of a body that needs no parser
         self._interim_seen = 0
         self.interim: list[bytes] = []
-        self.pieces: list[bytes] = []
+        self.pieces: list[bytes | memoryview] = []
         self.is_begun = False
         self.is_complete = False
         self.is_upgraded = False
@@ -181,7 +183,9 @@ class AnswerReader:
         size = len(data) - len(self._known_head)
         if size > length:
             raise BadAnswer("it sent more than it said")
-        if size:
+        if size > LONG:
+            self.pieces.append(memoryview(data)[-size:])
+        elif size:
             self.pieces.append(data[-size:])
         self._left = length - size
         self.is_complete = size == length

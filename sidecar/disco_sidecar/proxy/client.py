@@ -7,7 +7,6 @@ from collections.abc import Callable
 from time import monotonic
 from typing import cast
 
-from ..http.fields import Fields
 from ..http.heads import forwarding
 from ..http.reading import Message, RequestReader
 from ..http.refusal import Refused
@@ -23,6 +22,8 @@ __all__ = ["Client"]
 SLASH = ord("/")
 MOST_WAITING = 16
 """Requests that a client may send ahead (pipelining) before it is not read any more."""
+LONG = 16_384
+"""Bytes from which on copying costs more than another piece in the kernel's list."""
 MOST_HELD = 262_144
 """Bytes of a body that may wait for a connection to an instance."""
 LINGER = 2.0
@@ -35,8 +36,7 @@ class Client(asyncio.Protocol):
     __slots__ = (
         "_admitted",
         "_forwarded",
-        "_forwarded_prefix",
-        "_forwarded_with",
+        "_forwarded_for",
         "_holds",
         "_is_lingering",
         "_named",
@@ -68,11 +68,10 @@ class Client(asyncio.Protocol):
         self._holds = False
         self._is_lingering = False
         self.address = ""
-        # What follows from a request's fields alone holds for the next one too, if it has the same.
-        self._admitted: Fields | None = None
+        # What follows from a few fields alone holds for the next request too, if it has the same.
+        self._admitted: tuple[bytes | None, ...] | None = None
         self._named: str | None = None
-        self._forwarded_with: Fields | None = None
-        self._forwarded_prefix = b""
+        self._forwarded_for: tuple[bytes | None, bytes, int] | None = None
         self._forwarded = b""
 
     # ---- asyncio's side
@@ -137,9 +136,10 @@ class Client(asyncio.Protocol):
             if message.target[0] != SLASH:
                 aimed = aim_unusual(message, self.way)
             else:
-                if fields is not self._admitted:
+                said = fields.host, fields.origin, fields.site
+                if said != self._admitted:
                     self._named = admit(fields, self.way)
-                    self._admitted = fields
+                    self._admitted = said
                 aimed = aim(message, self.way, self._named)
         except Refused as refusal:
             self._refuse_message(refusal, message)
@@ -165,16 +165,24 @@ class Client(asyncio.Protocol):
         self._start(message, aimed, service)
 
     def _start(self, message: Message, aimed: Aim, service: Service) -> None:
-        fields, prefix = message.fields, aimed.prefix
-        if fields is not self._forwarded_with or prefix != self._forwarded_prefix:
-            self._forwarded_with, self._forwarded_prefix = fields, prefix
-            self._forwarded = forwarding(self.address, fields.host or b"", prefix, message.minor)
+        said = message.fields.host, aimed.prefix, message.minor
+        if said != self._forwarded_for:
+            self._forwarded = forwarding(self.address, said[0] or b"", aimed.prefix, message.minor)
+            self._forwarded_for = said
         exchange = self.exchange = Exchange(self, message, aimed, service, self._forwarded)
         exchange.begin()
 
     def write(self, data: bytes) -> None:
-        """Send *data*, which is complete as far as it goes."""
         self.transport.write(data)
+
+    def write_all(self, parts: list[bytes | memoryview]) -> None:
+        """Send *parts*, of which the last is the longest: short ones together, and long ones without a copy."""
+        if len(parts) == 1:
+            self.transport.write(parts[0])
+        elif len(parts[-1]) > LONG:
+            self.transport.writelines(parts)
+        else:
+            self.transport.write(b"".join(parts))
 
     def over(self, exchange: Exchange) -> None:
         """The exchange has given its answer."""

@@ -1,4 +1,4 @@
-"""A connection to an instance: it gives what arrives to the exchange that uses it."""
+"""A connection to an instance: it gives what arrives to the request that uses it."""
 
 from __future__ import annotations
 
@@ -8,33 +8,58 @@ from typing import TYPE_CHECKING, cast
 from ..http.answer import AnswerReader, BadAnswer
 
 if TYPE_CHECKING:
-    from .exchange import Exchange
+    from .carrier import Carrier
     from .pool import Pool
 
 __all__ = ["Connection"]
 
 
 class Connection(asyncio.Protocol):
-    """``is_used``: whether it has served a request before. ``is_lost``: whether there is no use in writing to it."""
+    """``is_used``: whether it has served a request before. ``is_lost``: whether there is no use in writing to it.
 
-    __slots__ = ("answer", "exchange", "idle_since", "is_full", "is_lost", "is_used", "pool", "transport")
+    ``is_full``: it takes no more for now. ``is_held``: the client does not, so that this is not read.
+    """
+
+    __slots__ = (
+        "answer",
+        "exchange",
+        "idle_since",
+        "is_full",
+        "is_held",
+        "is_lost",
+        "is_used",
+        "pool",
+        "transport",
+    )
 
     transport: asyncio.Transport
 
     def __init__(self) -> None:
         self.answer = AnswerReader()
-        self.exchange: Exchange | None = None
+        self.exchange: Carrier | None = None
         self.pool: Pool | None = None
         self.idle_since = 0.0
         self.is_used = False
         self.is_lost = False
         self.is_full = False
+        self.is_held = False
 
     def close(self) -> None:
         """At once: nothing that matters is on its way."""
         self.exchange = None
         self.is_lost = True
         self.transport.abort()
+
+    def hold(self) -> None:
+        """Read no more for now."""
+        if not self.is_held and not self.is_lost:
+            self.is_held = True
+            self.transport.pause_reading()
+
+    def release(self) -> None:
+        if self.is_held and not self.is_lost:
+            self.is_held = False
+            self.transport.resume_reading()
 
     # ---- asyncio's side
 

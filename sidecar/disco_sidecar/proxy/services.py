@@ -31,12 +31,13 @@ RETRY_AFTER = 1
 class Service:
     """One service, as requests to it need it."""
 
-    __slots__ = ("counts", "flow", "name", "pool", "pools", "route")
+    __slots__ = ("caller", "counts", "flow", "name", "pool", "pools", "route")
 
     def __init__(self, name: str, route: Route[Pools], counts: Counts) -> None:
         self.name = name
         self.route = route
-        self.flow = route.flow
+        self.caller = route.caller
+        self.flow = route.caller.flow
         self.pools = route.wire
         self.pool = route.wire.pool
         self.counts = counts
