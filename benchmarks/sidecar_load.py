@@ -7,7 +7,7 @@ requests are counted by wrk, and once more by the instances: a cache that answer
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from operator import truediv
 from statistics import median
 from typing import NamedTuple, TypeAlias
@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias
 from .figures import Row, Section, Sense, compare, format_number
 from .sidecar_scene import LARGE, SMALL, SMALL_BODY, Scene
 from .sidecar_sides import SIDES, absent
-from .usage import Usage
+from .usage import Usage, worked
 from .wrk import MIX, Load, run_wrk
 
 __all__ = ["WORKLOADS", "Measured", "Plan", "Runs", "Workload", "load_section", "measure", "take_turns"]
@@ -46,6 +46,8 @@ _AIM_MEMORY = 60.0
 """MB."""
 _AIMED_MEMORY = 256
 """The number of connections for which that is promised."""
+_OTHERS = 0.1
+"""The share of the proxy's core from which on somebody else is a part of what was measured."""
 
 
 class Plan(NamedTuple):
@@ -65,7 +67,9 @@ class Measured:
     after: Usage
     served: int
     """What the instances counted."""
-    is_direct: bool = field(default=False)
+    others: float
+    """Seconds that somebody else had of the proxy's core meanwhile."""
+    is_direct: bool
 
     @property
     def cpu_each(self) -> float:
@@ -101,13 +105,14 @@ def measure(scene: Scene, side: str, work: Workload, plan: Plan) -> Measured:
 
         if plan.warm_up:
             load(plan.warm_up)
-        counts, before = scene.counts(), front.usage()
+        counts, before, had = scene.counts(), front.usage(), worked(scene.core)
         done = load(plan.seconds)
-        after = front.usage()
+        after, had = front.usage(), worked(scene.core) - had
         served = sum(scene.served(counts))
     if not done.requests:
         raise RuntimeError(f"{SIDES[side][0]}, {work.title}: nothing was answered: {done}")
-    return Measured(done, after.cpu - before.cpu, after, served, front.session is None)
+    cpu = after.cpu - before.cpu
+    return Measured(done, cpu, after, served, max(0.0, had - cpu), front.session is None)
 
 
 def take_turns(scene: Scene, sides: Sequence[str], work: Workload, plan: Plan) -> dict[str, list[Measured]]:
@@ -219,6 +224,10 @@ def _about(work: Workload, runs: Runs, plan: Plan, is_shared: bool) -> list[str]
         if counted >= 0.999
         else f"The instances had only {format_number(100 * counted)} % of what wrk counted: don't quote this run.",
     ]
+    others = max((run.others / run.load.seconds for taken in runs.values() for run in taken), default=0.0)
+    if not is_shared:
+        told = f"Somebody else had at most {others:.0%} of that core in a round."
+        notes.append(f"{told} That is too much: don't quote this run." if others > _OTHERS else told)
     for side, taken in runs.items():
         if failed := sum(run.load.failed for run in taken):
             notes.append(

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Usage", "cores", "on_core", "read_stat", "read_status", "usage"]
+__all__ = ["Usage", "cores", "on_core", "read_core", "read_stat", "read_status", "usage", "worked"]
 
 _TICK = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -54,6 +54,18 @@ def read_status(text: str) -> tuple[float, float]:
     found = dict(line.split(":", 1) for line in text.splitlines() if line.startswith("Vm"))
     now, most = (int(found.get(name, "0 kB").split()[0]) * 1024 / 1e6 for name in ("VmRSS", "VmHWM"))
     return now, most
+
+
+def worked(core: int) -> float:
+    """Seconds that this core has worked since the machine started, for whomever."""
+    return read_core(Path("/proc/stat").read_text(), core)
+
+
+def read_core(text: str, core: int) -> float:
+    """The same from ``/proc/stat``; idle, waiting for disks and taken by the machine's host are not work."""
+    (line,) = (each for each in text.splitlines() if each.startswith(f"cpu{core} "))
+    user, nice, system, _, _, irq, softirq = map(int, line.split()[1:8])
+    return (user + nice + system + irq + softirq) * _TICK
 
 
 def cores() -> tuple[int, int]:

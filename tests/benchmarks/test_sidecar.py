@@ -103,7 +103,9 @@ def test_the_figures_of_wrk_are_found_among_what_else_it_says() -> None:
         wrk.read("unable to connect to 127.0.0.1:1 Connection refused\n")
 
 
-def measured(side: str, *, factor: float = 1.0, failed: int = 0, served: int = 1000) -> Measured:
+def measured(
+    side: str, *, factor: float = 1.0, failed: int = 0, served: int = 1000, others: float = 0.0
+) -> Measured:
     rate, cpu, memory = {
         "direct": (9000, 0.0, 0.0),
         "nginx": (1000, 0.1, 10.0),
@@ -114,7 +116,7 @@ def measured(side: str, *, factor: float = 1.0, failed: int = 0, served: int = 1
         "sidecar_tcp": (800, 0.1, 61.0),
     }[side]
     load = Load(1000, 1000 / rate / factor, 1.0, 2.0, 1.0, failed)
-    return Measured(load, cpu, Usage(9.0, memory - 1, memory, 1), served, side == "direct")
+    return Measured(load, cpu, Usage(9.0, memory - 1, memory, 1), served, others, side == "direct")
 
 
 def section(
@@ -154,8 +156,8 @@ def test_where_there_is_no_proxy_nothing_is_said_of_its_cpu() -> None:
     assert rows["nginx: requests"].rounds == pytest.approx((1000.0,))
 
 
-def test_a_cache_that_answers_and_a_request_that_fails_are_told_of() -> None:
-    def notes(**how: int) -> str:
+def test_a_cache_that_answers_a_request_that_fails_and_a_busy_core_are_told_of() -> None:
+    def notes(**how: float) -> str:
         return "\n".join(
             load_section(WORKLOADS["mix"], {"nginx": [measured("nginx", **how)]}, Plan(1, 1, 1)).notes
         )
@@ -164,6 +166,7 @@ def test_a_cache_that_answers_and_a_request_that_fails_are_told_of() -> None:
     assert "don't quote" not in notes()
     assert "the instances had only 40 % of what wrk counted: don't quote" in notes(served=400).lower()
     assert "nginx: 3 of 1,000 failed: don't quote" in notes(failed=3)
+    assert "at most 50% of that core in a round. That is too much" in notes(others=0.5)
 
 
 def test_the_picture_has_a_row_for_each_workload(tmp_path: Path) -> None:

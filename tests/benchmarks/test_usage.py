@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks.usage import Usage, cores, on_core, read_stat, read_status, usage
+from benchmarks.usage import Usage, cores, on_core, read_core, read_stat, read_status, usage, worked
 from discoclient.system.process import end, spawn
 from discoclient.system.waiting import wait_until
 
@@ -39,6 +39,12 @@ def test_what_a_program_started_counts_as_the_program() -> None:
         assert process.stdout is not None
         process.stdout.close()
     assert wait_until(lambda: usage(process.pid) == Usage(0.0, 0.0, 0.0, 0), timeout=10.0)
+
+
+def test_what_a_core_has_worked_leaves_out_what_it_waited() -> None:
+    text = "cpu  9 9 9 9 9 9 9 9 9 9\ncpu1 10 20 30 4000 500 1 2 600 0 0\ncpu10 7 7 7 7 7 7 7 7 7 7\n"
+    assert read_core(text, 1) == pytest.approx(63 / os.sysconf("SC_CLK_TCK"))
+    assert worked(cores()[0]) > 0
 
 
 def test_everything_but_the_proxy_shares_a_core() -> None:
