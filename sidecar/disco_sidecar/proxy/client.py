@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from time import monotonic
 from typing import cast
@@ -18,6 +19,8 @@ from .services import Service
 from .tunnel import TunnelEnd
 
 __all__ = ["Client"]
+
+logger = logging.getLogger("discoclient.sidecar")
 
 SLASH = ord("/")
 MOST_WAITING = 16
@@ -160,6 +163,12 @@ class Client(asyncio.Protocol):
                 text = f"this proxy forwards to registered services only, and {aimed.service!r} is none"
                 refusal = Refused(403, "no_open_proxy", text)
             self._refuse_message(refusal, message)
+            return
+        except Exception:
+            logger.exception("service %r could not be opened", aimed.service)
+            self._opening = None
+            text = f"service {aimed.service!r} could not be opened; the sidecar's log says why"
+            self._refuse_message(Refused(500, "internal", text, is_final=True), message)
             return
         self._opening = None
         self._start(message, aimed, service)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import logging
 import os
 import socket
 import struct
@@ -18,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from ..places import Listener, Place
 
 __all__ = ["Occupied", "Offer", "ask"]
+
+logger = logging.getLogger("discoclient.sidecar")
 
 TIMEOUT = 1.0
 MOST_SOCKETS = 8
@@ -64,6 +67,9 @@ def ask(listener: Listener) -> list[socket.socket]:
         raise
     for each in sockets:
         each.setblocking(False)
+    logger.warning(
+        "%s is shared with the sidecar that listens there, pid %s, until that one ends", listener, said["pid"]
+    )
     return sockets
 
 
