@@ -31,6 +31,10 @@ class BadAnswer(Exception):
     """What came is no response that may be passed on."""
 
 
+class _Excess(Exception):
+    """More came than the answer."""
+
+
 class AnswerReader:
     """The response that one connection gives next. `expect` before each request; then `feed`, and look.
 
@@ -48,10 +52,12 @@ class AnswerReader:
         "_known",
         "_known_head",
         "_left",
+        "_may_switch",
         "_options",
         "_parser",
         "_reason",
         "_size",
+        "_unread",
         "instance",
         "interim",
         "is_begun",
@@ -78,9 +84,13 @@ class AnswerReader:
         self._clear()
         self.expect(is_head=False)
 
-    def expect(self, *, is_head: bool) -> None:
-        """A request was sent; *is_head*: whose answer has no body, whatever it says."""
+    def expect(self, *, is_head: bool, may_switch: bool = False) -> None:
+        """A request was sent; *is_head*: whose answer has no body, whatever it says; *may_switch*: which asks for another
+        protocol.
+        """
         self._is_head = is_head
+        self._may_switch = may_switch
+        self._unread = 0  # bytes of a head that is not complete
         self._left = 0  # of a body that needs no parser
         self._interim_seen = 0
         self.interim: list[bytes] = []
@@ -140,9 +150,18 @@ class AnswerReader:
             self.rest = data[upgrade.args[0] :]
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__ or error.__cause__
+            if isinstance(cause, _Excess):
+                self._parser, self.is_persistent = None, False
+                return
             raise cause if isinstance(cause, BadAnswer) else BadAnswer(str(cause or error)) from None
         except httptools.HttpParserError as error:
-            raise BadAnswer(str(error)) from None
+            if not self.is_complete:
+                raise BadAnswer(str(error)) from None
+            self._parser, self.is_persistent = None, False
+        if not self.status:
+            self._unread += len(data)
+            if self._unread > MOST_BYTES:
+                raise BadAnswer("its head is too large")
 
     def feed_eof(self) -> bool:
         """The instance has closed; whether that ends a body that nothing else would have ended."""
@@ -157,7 +176,7 @@ class AnswerReader:
         """The long rest of a body whose length is known."""
         left = self._left - len(data)
         if left < 0:
-            raise BadAnswer("it sent more than it said")
+            data, left, self.is_persistent = data[:left], 0, False
         self.pieces.append(data)
         self._left = left
         self.is_complete = not left
@@ -165,6 +184,10 @@ class AnswerReader:
     def _remember(self, data: bytes) -> None:
         stop = data.find(b"\r\n\r\n") + 4
         if self._interim_seen or self._is_head or self.status in _NO_BODY or not 4 < stop < MOST_KNOWN:
+            return
+        if not data.startswith(
+            b"HTTP/"
+        ):  # after empty lines, where the end of the head was not what was found
             return
         self._known_head = data[:stop]
         self._known = (
@@ -182,7 +205,7 @@ class AnswerReader:
         self.is_chunked = False
         size = len(data) - len(self._known_head)
         if size > length:
-            raise BadAnswer("it sent more than it said")
+            data, size, self.is_persistent = data[: length - size], length, False
         if size > LONG:
             self.pieces.append(memoryview(data)[-size:])
         elif size:
@@ -191,6 +214,10 @@ class AnswerReader:
         self.is_complete = size == length
 
     # ---- what the parser finds
+
+    def on_message_begin(self) -> None:
+        if self.status:
+            raise _Excess
 
     def on_status(self, reason: bytes) -> None:
         self._reason += reason
@@ -212,7 +239,8 @@ class AnswerReader:
         elif lower == b"content-length":
             self.length = int(value)
         elif lower == b"transfer-encoding":
-            self._codings = value.lower()
+            coding = value.strip(b" \t").lower()
+            self._codings = self._codings + b"," + coding if self._codings else coding
         elif lower == b"connection":
             self._options = self._options + b"," + value.lower() if self._options else value.lower()
         elif lower == b"x-disco-instance":
@@ -226,6 +254,8 @@ class AnswerReader:
         status = parser.get_status_code()
         if len(self._fields) > MOST_FIELDS:
             raise BadAnswer("it has too many header fields")
+        if status < 100 or parser.get_http_version() not in ("1.0", "1.1"):
+            raise BadAnswer("its first line is not one of HTTP/1.1")
         lines = self._lines()
         self.opening = b"HTTP/1.1 %d %b\r\n%b" % (status, self._reason or _phrase(status), lines)
         if status < 200:
@@ -239,15 +269,17 @@ class AnswerReader:
             self.is_chunked = True
         elif self.length is not None and status != 204:
             self.opening += b"Content-Length: %d\r\n" % self.length
-        self.is_persistent = parser.should_keep_alive()
+        # llhttp takes an answer to HEAD that has no length for one that only the end ends.
+        self.is_persistent = parser.should_keep_alive() or (self._is_head and self._wants_to_go_on(parser))
         self.status = status
         if self._is_head or status in _NO_BODY:
             self.is_complete = True
             self._parser = None  # it would wait for the body
 
     def on_body(self, piece: bytes) -> None:
-        if not self.is_complete:
-            self.pieces.append(piece)
+        if self.is_complete:
+            raise _Excess
+        self.pieces.append(piece)
 
     def on_message_complete(self) -> None:
         if self.status:
@@ -258,10 +290,16 @@ class AnswerReader:
         if self._interim_seen > MOST_INTERIM:
             raise BadAnswer("it sends interim responses without end")
         if status == 101:
+            if not self._may_switch:
+                raise BadAnswer("it changes the protocol, and was not asked to")
             self.status, self.is_upgraded, self.is_complete = status, True, True
             return
         self.interim.append(self.opening + b"\r\n")
         self._clear()
+
+    def _wants_to_go_on(self, parser: httptools.HttpResponseParser) -> bool:
+        options = {option.strip(b" \t") for option in self._options.split(b",")}
+        return b"close" not in options and (parser.get_http_version() == "1.1" or b"keep-alive" in options)
 
     def _lines(self) -> bytes:
         """The fields to pass on, without those that a ``Connection`` field names."""

@@ -27,6 +27,7 @@ class Carrier:
     """What an `Exchange` is built on, which decides where to, and what follows.
 
     ``touched``: when a byte moved last, in either direction. ``tried``: each attempt that failed, in a line.
+    ``is_sent``: whether the whole request is, in this attempt.
     """
 
     __slots__ = (
@@ -36,13 +37,13 @@ class Carrier:
         "_connecting",
         "_connection",
         "_forwarded",
-        "_is_sent",
         "_is_warm",
         "_kept",
         "_pool",
         "_send",
         "aim",
         "client",
+        "is_sent",
         "message",
         "service",
         "touched",
@@ -67,7 +68,7 @@ class Carrier:
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._is_warm = False
-        self._is_sent = False  # the whole request
+        self.is_sent = False
 
     def fail(self, kind: OutcomeKind, error: Exception) -> None:
         """The attempt ended without an answer."""
@@ -85,7 +86,7 @@ class Carrier:
         """More of the request's body is here."""
         connection = self._connection
         self.touched = monotonic()
-        if connection is not None and not self._is_sent:
+        if connection is not None and not self.is_sent:
             self._write_body(connection, [])
 
     def _attempt(self, send: Send) -> None:
@@ -114,12 +115,17 @@ class Carrier:
             self.fail(OutcomeKind.NOT_SENT, error)
             return
         self._connecting = None
+        if connection.is_lost or connection.transport.is_closing():
+            # Gone again, or at least no HTTP: nobody tells us of its end a second time.
+            connection.close()
+            self.fail(OutcomeKind.NOT_SENT, ConnectionResetError("closed as soon as it was made"))
+            return
         self._use(connection, send)
 
     def _use(self, connection: Connection, send: Send) -> None:
         message, deadline = self.message, self._call.deadline
         connection.exchange = self
-        connection.answer.expect(is_head=message.method == b"HEAD")
+        connection.answer.expect(is_head=message.method == b"HEAD", may_switch=message.wants_tunnel)
         self._connection = connection
         head = request_head(
             message,
@@ -131,15 +137,17 @@ class Carrier:
             deadline=None if deadline is None else max(0, int((deadline - monotonic()) * 1000)),
         )
         if not message.has_body:
-            self._is_sent = True
+            self.is_sent = True
             connection.transport.write(head)
             return
-        self._is_sent = False
+        self.is_sent = False
         kept = self._kept
         if kept:
             message.pieces[:0] = kept
             kept.clear()
         self._write_body(connection, [head])
+        if not connection.is_full:  # it was held while there was no connection, or by another one
+            self.client.release()
 
     def _write_body(self, connection: Connection, out: list[bytes]) -> None:
         message = self.message
@@ -155,7 +163,7 @@ class Carrier:
                     out.append(piece)
             message.pieces = []
         if message.is_complete:
-            self._is_sent = True
+            self.is_sent = True
             if is_chunked:
                 out.append(b"0\r\n%b\r\n" % message.trailers)
         if out:
@@ -168,7 +176,13 @@ class Carrier:
             return
         connection.exchange = None
         answer = connection.answer
-        if answer.is_complete and answer.is_persistent and self._is_sent and not connection.is_lost:
+        if (
+            answer.is_complete
+            and answer.is_persistent
+            and self.is_sent
+            and not connection.is_full  # with what it has not read of the request
+            and not connection.is_lost
+        ):
             connection.is_used = True
             if connection.is_held:  # for a client that was slow
                 connection.release()

@@ -40,8 +40,10 @@ class Client(asyncio.Protocol):
         "_admitted",
         "_forwarded",
         "_forwarded_for",
+        "_head_since",
         "_holds",
         "_is_lingering",
+        "_message",
         "_named",
         "_opening",
         "_reader",
@@ -68,6 +70,8 @@ class Client(asyncio.Protocol):
         self._reader = RequestReader(gate.policy.limits)
         self._refusal: Refused | None = None  # to be given when the answer under way is complete
         self._opening: asyncio.Task[None] | None = None
+        self._message: Message | None = None  # the one under way
+        self._head_since = 0.0  # when the sweep found a part of a head
         self._holds = False
         self._is_lingering = False
         self.address = ""
@@ -98,14 +102,12 @@ class Client(asyncio.Protocol):
         except Refused as refusal:
             self._refuse_reading(refusal)
             return
-        if exchange is None:
-            if self._opening is None and reader.messages:
-                self._begin()
-            return
-        message = exchange.message
-        if message.pieces or not message.is_complete:
-            exchange.more()
-        if len(reader.messages) >= MOST_WAITING or sum(map(len, message.pieces)) > MOST_HELD:
+        if exchange is not None:
+            if not exchange.is_sent and exchange.message.has_body:
+                exchange.more()
+        elif self._opening is None and reader.messages:
+            self._begin()
+        if (reader.messages or not reader.is_between) and self._is_ahead():
             self.hold()
 
     def eof_received(self) -> None:
@@ -133,7 +135,8 @@ class Client(asyncio.Protocol):
     # ---- one request
 
     def _begin(self) -> None:
-        message = self._reader.messages.popleft()
+        message = self._message = self._reader.messages.popleft()
+        self._head_since = 0.0
         fields = message.fields
         try:
             if message.target[0] != SLASH:
@@ -204,18 +207,19 @@ class Client(asyncio.Protocol):
     def _go_on(self, message: Message) -> None:
         """What follows *message*, whose answer is given."""
         self.touched = monotonic()
-        if self._refusal is not None:
-            refusal, self._refusal = self._refusal, None
+        refusal, self._refusal = self._refusal, None
+        if self.is_last or self.gate.is_draining or not message.is_persistent:
+            # Nothing may follow a last answer, least of all one that only the connection's end ends.
+            self._close(is_read=message.is_complete and not self._reader.messages and refusal is None)
+        elif refusal is not None:
             self.refuse(refusal)
-        elif self.is_last or self.gate.is_draining or not message.is_persistent:
-            self._close(is_read=message.is_complete and not self._reader.messages)
         else:
             reader = self._reader
             if reader.is_held:
                 try:
                     reader.go_on()
-                except Refused as refusal:
-                    self._refuse_reading(refusal)
+                except Refused as malformed:
+                    self._refuse_reading(malformed)
                     return
             if self._holds:
                 self.release()
@@ -227,6 +231,7 @@ class Client(asyncio.Protocol):
             self.exchange is None
             and self._opening is None
             and self._reader.messages
+            and not self._is_lingering
             and not self.transport.is_closing()
         ):
             self._begin()
@@ -240,9 +245,9 @@ class Client(asyncio.Protocol):
     def hand_over(self, exchange: Exchange, tunnel: Callable[[bytes], TunnelEnd]) -> None:
         """The connection is HTTP no more."""
         self.exchange = None
-        self.gate.leave(self)
         self.gate.log(self, exchange, 101)
         self.gate.enter_tunnel(tunnel(self._reader.take_rest()))
+        self.gate.leave(self)  # not before: somebody may wait until nobody is left
 
     # ---- answers in our own name
 
@@ -311,7 +316,8 @@ class Client(asyncio.Protocol):
         policy, exchange = self.gate.policy, self.exchange
         idle = now - self.touched
         if self._is_lingering:
-            if idle > LINGER:
+            # A slow client may still be reading the answer.
+            if idle > (policy.read_timeout if self.transport.get_write_buffer_size() else LINGER):
                 self.transport.abort()
         elif exchange is not None:
             if now - exchange.touched > policy.read_timeout:
@@ -320,8 +326,12 @@ class Client(asyncio.Protocol):
                 self.transport.abort()
         elif self._opening is not None:
             return
+        elif self.transport.is_closing():  # once its last bytes are taken, and they may never be
+            if idle > policy.read_timeout:
+                self.transport.abort()
         elif not self._reader.is_between:
-            if idle > policy.header_timeout:
+            self._head_since = self._head_since or now
+            if now - self._head_since > policy.header_timeout:
                 text = f"the request's head was not complete within {policy.header_timeout:g} s"
                 self.refuse(Refused(408, "head_timeout", text, is_final=True))
         elif idle > (policy.drain_idle if self.gate.is_draining else policy.idle_timeout):
@@ -339,6 +349,16 @@ class Client(asyncio.Protocol):
         self.transport.resume_reading()
 
     # ---- backpressure
+
+    def _is_ahead(self) -> bool:
+        """Whether as much waits as may: for a connection, for the service, or behind an answer."""
+        reader = self._reader
+        if reader.held > MOST_HELD or len(reader.messages) >= MOST_WAITING:
+            return True
+        waiting = sum(len(piece) for message in reader.messages for piece in message.pieces)
+        if self._message is not None:
+            waiting += sum(map(len, self._message.pieces))
+        return waiting > MOST_HELD
 
     def hold(self) -> None:
         """Read no more for now."""

@@ -79,9 +79,14 @@ class Connection(asyncio.Protocol):
         exchange.answered()
 
     def eof_received(self) -> None:
-        if self.exchange is not None and self.answer.feed_eof():
+        exchange = self.exchange
+        if exchange is None:  # not to be used any more, though its end is told only later
             self.is_lost = True
-            self.exchange.answered()
+        elif self.answer.feed_eof():
+            self.is_lost = True
+            exchange.answered()
+        else:  # left to itself, the transport would wait until all is sent, perhaps for ever
+            exchange.failed(ConnectionResetError("closed before the answer was complete"))
 
     def connection_lost(self, error: Exception | None) -> None:
         self.is_lost = True

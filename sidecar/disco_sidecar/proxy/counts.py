@@ -47,6 +47,6 @@ class Counts:
 
     def answered(self, status: int, seconds: float) -> None:
         """A request is over, *seconds* after its head was here."""
-        self.statuses[status // 100] += 1
+        self.statuses[min(status // 100, 5)] += 1  # what is beyond counts as 5xx (RFC 9110, 15)
         self.seconds += seconds
         self.histogram[bisect_left(BOUNDS, seconds)] += 1

@@ -230,7 +230,8 @@ class Exchange(Carrier):
         """Nothing moved for too long."""
         if self._connection is None:  # connecting and waiting have limits of their own
             return
-        if not self._is_committed and not self.message.is_complete:  # it is the client who keeps us waiting
+        if not self._is_committed and not self.message.is_complete and not self._connection.is_full:
+            # It is the client who keeps us waiting.
             self._stop()
             text = "the request's body did not arrive in time"
             self.client.refuse(Refused(408, "body_timeout", text, is_final=True), self)

@@ -104,8 +104,8 @@ class RawClient(asyncio.Protocol):
             counts.answered(200, monotonic() - began)
 
         near.on_over = over
-        gate.leave_tunnel(self)
         gate.enter_tunnel(near)
+        gate.leave_tunnel(self)  # not before: somebody may wait until nobody is left
         self.transport.set_protocol(near)
         for data in self._early:
             near.data_received(data)
@@ -113,7 +113,7 @@ class RawClient(asyncio.Protocol):
             near.eof_received()
         if self.transport.is_closing():  # the instance has closed already
             near.connection_lost(None)
-        else:
+        elif not near.other.is_full:
             self.transport.resume_reading()
 
     async def _find_instance(self, service: Service, near: TunnelEnd) -> tuple[End, Send | None]:
@@ -134,7 +134,7 @@ class RawClient(asyncio.Protocol):
                 link(near, far)
                 try:
                     await open_stream(step.endpoint, lambda: far, timeout=timeout, ca=ca)  # noqa: B023 - called at once
-                except OSError as error:
+                except (OSError, ValueError) as error:  # ValueError: a host's name that can't be one
                     outcome = Outcome(OutcomeKind.NOT_SENT, monotonic() - began, error=type(error).__name__)
                 else:
                     send = step

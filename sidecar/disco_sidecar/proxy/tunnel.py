@@ -16,7 +16,7 @@ __all__ = ["TunnelEnd", "join", "link"]
 class TunnelEnd(asyncio.Protocol):
     """One of two ends: what arrives at one leaves at the other, at the pace of the slower."""
 
-    __slots__ = ("_is_ended", "on_over", "other", "transport")
+    __slots__ = ("_is_ended", "is_full", "on_over", "other", "transport")
 
     transport: asyncio.Transport
     other: TunnelEnd
@@ -25,6 +25,8 @@ class TunnelEnd(asyncio.Protocol):
         """*on_over* is called with this end when the connection is gone."""
         self.on_over = on_over
         self._is_ended = False
+        self.is_full = False
+        """Whether it takes no more for now."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -54,9 +56,11 @@ class TunnelEnd(asyncio.Protocol):
             on_over(self)
 
     def pause_writing(self) -> None:
+        self.is_full = True
         self.other.transport.pause_reading()
 
     def resume_writing(self) -> None:
+        self.is_full = False
         if not self.other.transport.is_closing():
             self.other.transport.resume_reading()
 
@@ -79,12 +83,16 @@ def join(
     near, far = TunnelEnd(on_over), TunnelEnd()
     link(near, far)
     near.transport, far.transport = client.transport, connection.transport
+    near.is_full, far.is_full = client.is_full, connection.is_full
     near.transport.set_protocol(near)
     far.transport.set_protocol(far)
     if first:
         near.transport.write(first)
     if behind:
         far.transport.write(behind)
-    near.transport.resume_reading()
-    far.transport.resume_reading()
+    for end in (near, far):
+        if end.other.is_full:
+            end.transport.pause_reading()
+        else:
+            end.transport.resume_reading()
     return near
