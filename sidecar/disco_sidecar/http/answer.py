@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import httptools
 
-from .fields import NOT_IN_RESPONSES
+from .fields import NOT_IN_RESPONSES, NOT_IN_TRAILERS
 
 __all__ = ["AnswerReader", "BadAnswer"]
 
@@ -139,10 +139,15 @@ class AnswerReader:
             self._parser = None
             self.rest = data[upgrade.args[0] :]
         except httptools.HttpParserCallbackError as error:
+            if self.status and self.is_complete:
+                self._note_excess()
+                return
             cause = error.__context__ or error.__cause__
             raise cause if isinstance(cause, BadAnswer) else BadAnswer(str(cause or error)) from None
         except httptools.HttpParserError as error:
-            raise BadAnswer(str(error)) from None
+            if not (self.status and self.is_complete):
+                raise BadAnswer(str(error)) from None
+            self._note_excess()
 
     def feed_eof(self) -> bool:
         """The instance has closed; whether that ends a body that nothing else would have ended."""
@@ -157,7 +162,8 @@ class AnswerReader:
         """The long rest of a body whose length is known."""
         left = self._left - len(data)
         if left < 0:
-            raise BadAnswer("it sent more than it said")
+            data = data[:left]
+            self.is_persistent, left = False, 0
         self.pieces.append(data)
         self._left = left
         self.is_complete = not left
@@ -180,29 +186,40 @@ class AnswerReader:
         self.status, self.opening, length, self.is_persistent, self.instance, self.retry_after = known
         self.length = length
         self.is_chunked = False
-        size = len(data) - len(self._known_head)
+        start = len(self._known_head)
+        size = len(data) - start
         if size > length:
-            raise BadAnswer("it sent more than it said")
+            self.is_persistent, size = False, length
         if size > LONG:
-            self.pieces.append(memoryview(data)[-size:])
+            self.pieces.append(memoryview(data)[start : start + size])
         elif size:
-            self.pieces.append(data[-size:])
+            self.pieces.append(data[start : start + size])
         self._left = length - size
         self.is_complete = size == length
+
+    def _note_excess(self) -> None:
+        """More came than it said: whatever that is, nobody asked for it."""
+        self.is_persistent = False
+        self._parser = None
 
     # ---- what the parser finds
 
     def on_status(self, reason: bytes) -> None:
+        if self.is_complete:
+            raise BadAnswer("it sent more than it said")
         self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.is_complete:
+            raise BadAnswer("it sent more than it said")
         self._size += len(name) + len(value)
         if self._size > MOST_BYTES:
             raise BadAnswer("its head is too large")
         lower = name.lower()
         if lower not in NOT_IN_RESPONSES:
             if self.status:
-                self.trailers.append(b"%b: %b\r\n" % (name, value))
+                if lower not in NOT_IN_TRAILERS and b"_" not in lower:
+                    self.trailers.append(b"%b: %b\r\n" % (name, value))
             else:
                 self._fields.append((lower, b"%b: %b\r\n" % (name, value)))
                 if lower == b"retry-after":

@@ -82,10 +82,10 @@ class Carrier:
         raise NotImplementedError
 
     def more(self) -> None:
-        """More of the request's body is here."""
+        """More of the request may be here."""
         connection = self._connection
-        self.touched = monotonic()
         if connection is not None and not self._is_sent:
+            self.touched = monotonic()
             self._write_body(connection, [])
 
     def _attempt(self, send: Send) -> None:

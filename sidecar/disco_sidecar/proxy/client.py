@@ -45,6 +45,7 @@ class Client(asyncio.Protocol):
         "_named",
         "_opening",
         "_reader",
+        "_reading_since",
         "_refusal",
         "address",
         "exchange",
@@ -68,6 +69,7 @@ class Client(asyncio.Protocol):
         self._reader = RequestReader(gate.policy.limits)
         self._refusal: Refused | None = None  # to be given when the answer under way is complete
         self._opening: asyncio.Task[None] | None = None
+        self._reading_since = 0.0  # when the first byte of a head was here that is not complete
         self._holds = False
         self._is_lingering = False
         self.address = ""
@@ -99,13 +101,15 @@ class Client(asyncio.Protocol):
             self._refuse_reading(refusal)
             return
         if exchange is None:
-            if self._opening is None and reader.messages:
+            if self._opening is not None:
+                return
+            if reader.messages:
                 self._begin()
+            elif not self._reading_since:
+                self._reading_since = self.touched
             return
-        message = exchange.message
-        if message.pieces or not message.is_complete:
-            exchange.more()
-        if len(reader.messages) >= MOST_WAITING or sum(map(len, message.pieces)) > MOST_HELD:
+        exchange.more()
+        if len(reader.messages) >= MOST_WAITING or sum(map(len, exchange.message.pieces)) > MOST_HELD:
             self.hold()
 
     def eof_received(self) -> None:
@@ -321,7 +325,8 @@ class Client(asyncio.Protocol):
         elif self._opening is not None:
             return
         elif not self._reader.is_between:
-            if idle > policy.header_timeout:
+            since = self._reading_since = self._reading_since or now
+            if now - since > policy.header_timeout:
                 text = f"the request's head was not complete within {policy.header_timeout:g} s"
                 self.refuse(Refused(408, "head_timeout", text, is_final=True))
         elif idle > (policy.drain_idle if self.gate.is_draining else policy.idle_timeout):
