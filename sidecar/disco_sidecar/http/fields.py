@@ -91,8 +91,8 @@ class Fields(NamedTuple):
 
     A named tuple, because one is made for nearly every request, and they are made in a fraction of the time. ``length``: the
     ``Content-Length``. ``attempt`` and ``deadline`` (milliseconds): what a caller that uses the SDK says of its call.
-    ``passed``: the lines to pass on. ``is_closing`` and ``is_keeping``: what HTTP/1.1 and HTTP/1.0 go by. ``is_switching``: it asks for
-    another protocol, and not for h2c, whose requests would pass us unseen.
+    ``passed``: the lines to pass on. ``is_closing`` and ``is_keeping``: what HTTP/1.1 and HTTP/1.0 go by. ``is_switching``: it
+    asks for another protocol, and not for h2c, whose requests would pass us unseen.
     """
 
     host: bytes | None

@@ -92,7 +92,7 @@ class Carrier:
         now = self._attempt_began = self.touched = send.began
         self._send = send
         pool = self._pool = self.service.pool(send.endpoint)
-        connection = None if send.is_fresh else pool.take(now)
+        connection = None if send.is_fresh else pool.take(now, is_careful=not self._call.is_idempotent)
         if connection is not None:
             self._is_warm = True
             self._use(connection, send)
