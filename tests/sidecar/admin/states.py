@@ -67,7 +67,7 @@ def a_service(service: str = "experiment", **fields: Any) -> dict[str, Any]:
         },
         "histogram": {"bounds": list(BOUNDS), "counts": [0, 1200, 1000, 160, 36, 4] + [0] * 9, "sum": 9.6},
         "counts": {"requests": 2400, "retries": 12},
-        "history": [[1_800_000_000 + second, 10.0, 0.0, 0.003, 0.02] for second in range(60)],
+        "history": [[1_800_000_000 + second, 10.0, 0.0, 0.0, 0.003, 0.02] for second in range(60)],
         "instances": [an_instance()],
         **fields,
     }
