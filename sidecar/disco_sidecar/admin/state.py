@@ -153,7 +153,9 @@ def _knowledge(route: Any, waited: float) -> dict[str, Any]:
     if not route.is_known:
         return {
             "is_known": False,
-            "problem": str(resolver.timed_out(round(waited))) if resolver.refusal or waited >= PATIENCE else None,
+            "problem": str(resolver.timed_out(round(waited)))
+            if resolver.refusal or waited >= PATIENCE
+            else None,
             "phase": str(resolver.phase),
             "age": _finite(resolver.age()),
             "revision": resolver.revision,

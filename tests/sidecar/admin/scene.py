@@ -34,8 +34,8 @@ def scene(t: int, *, now: int = 1_800_000_000) -> dict[str, Any]:
             _instance(3, 23 * t, "1.5.0", "eu-1a", 3, 0.00352, weight=100.0, known_for=95.0 + t),
             _instance(4, 12 * t, "1.5.0", "eu-1b", 1, 0.00398, weight=48.0, known_for=14.0 + t),
             _instance(
-                5, 0, "1.4.2", "eu-1c", 0, 1.2, failures=37, success_rate=0.41, ejected_for=max(0.0, 17.4 - t), reason="consecutive",
-                failures_in_a_row=5,
+                5, 0, "1.4.2", "eu-1c", 0, 1.2, failures=37, success_rate=0.41, ejected_for=max(0.0, 17.4 - t),
+                reason="consecutive", failures_in_a_row=5,
             ),
             _instance(6, 0, "1.4.1", "eu-1a", 1, 0.0041, standing="draining", state="draining"),
         ],
@@ -59,8 +59,9 @@ def scene(t: int, *, now: int = 1_800_000_000) -> dict[str, Any]:
         recent={"seconds": 60, "requests": 0, "errors": 0, "failed": 0, "buckets": []},
     )  # fmt: skip
     events = [
-        an_event("10.0.0.15:23107 (0000005f) is left alone for 30.0 s (consecutive)", kind="ejected", at="2026-01-31T12:02:41.120Z"),
-        an_event("not tried again (unavailable): too many retries of late", kind="budget", at="2026-01-31T12:02:40.020Z", times=14),
+        an_event("10.0.0.15:23107 (0000005f) ejected for 30.0 s (consecutive)", kind="ejected", at="2026-01-31T12:02:41.120Z"),
+        an_event("not tried again (unavailable): too many retries of late", kind="budget", times=14,
+                 at="2026-01-31T12:02:40.020Z"),
         an_event("suspect: the registry's watch broke; going on with what is known", kind="phase", service="ledger",
                  at="2026-01-31T12:02:21.000Z"),
         an_event("new 0000004f (6 known)", at="2026-01-31T12:02:01.500Z"),
@@ -85,10 +86,19 @@ def _point(at: int, phase: int, rng: Random) -> list[Any]:
     is_bad = 82 <= phase <= 94
     errors = rng.uniform(6, 16) if is_bad else 0.0
     p99 = 0.021 + 0.004 * math.sin(phase / 6) + rng.uniform(0, 0.004) + (0.12 if is_bad else 0.0)
-    return [at, round(rate, 2), round(errors, 2), 0.0, round(0.0032 + rng.uniform(0, 0.0006), 6), round(p99, 6)]
+    return [
+        at,
+        round(rate, 2),
+        round(errors, 2),
+        0.0,
+        round(0.0032 + rng.uniform(0, 0.0006), 6),
+        round(p99, 6),
+    ]
 
 
-def _instance(number: int, made: int, version: str, zone: str, in_flight: int, latency: float, **fields: Any) -> dict[str, Any]:
+def _instance(
+    number: int, made: int, version: str, zone: str, in_flight: int, latency: float, **fields: Any
+) -> dict[str, Any]:
     return an_instance(
         f"{number:07x}f-{number:04d}-boot",
         **{

@@ -62,6 +62,7 @@ def a_service(service: str = "experiment", **fields: Any) -> dict[str, Any]:
         "recent": {
             "seconds": 60.0,
             "requests": 600,
+            "errors": 0,
             "failed": 0,
             "buckets": [0, 300, 250, 40, 9, 1] + [0] * 9,
         },
