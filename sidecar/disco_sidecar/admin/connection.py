@@ -50,8 +50,8 @@ class Connection(asyncio.Protocol):
     # ---- the transport's calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
-        self._transport.set_write_buffer_limits(high=self._limits.unread)
+        self._transport = made = cast("asyncio.Transport", transport)  # uvloop's is none by its class
+        made.set_write_buffer_limits(high=self._limits.unread)
         refusal = self._house.joined(self)
         if refusal is not None:
             self._give_up(refusal)
@@ -93,6 +93,11 @@ class Connection(asyncio.Protocol):
             self._advance()
 
     # ---- for the server
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the client to read."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def send(self, data: bytes) -> None:
         """More of the stream. Left out while the client has not read what it got before: the next state says it all."""
@@ -139,8 +144,8 @@ class Connection(asyncio.Protocol):
                 self.close()
                 return
             elif event is h11.PAUSED:
-                if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
-                    return  # a stream
+                return  # it speaks before the stream is over
+            elif self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
                 self._http.start_next_cycle()
                 self._rest()
 

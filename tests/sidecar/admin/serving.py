@@ -88,7 +88,11 @@ class Served:
     def connect(self) -> socket.socket:
         connection = socket.socket(self._socket.family)
         connection.settimeout(10.0)
-        connection.connect(self.address)
+        try:
+            connection.connect(self.address)
+        except OSError:
+            connection.close()
+            raise
         return connection
 
     def _source(self) -> dict[str, Any]:

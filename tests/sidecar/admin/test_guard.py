@@ -68,6 +68,11 @@ def test_only_looking_is_possible(method: str) -> None:
     assert status(LOCAL, method=method) == 405
 
 
+def test_another_http_is_505() -> None:
+    assert status(LOCAL, version="2.0") == 505
+    assert status(LOCAL, version="0.9") == 505
+
+
 @pytest.mark.parametrize("target", ["http://localhost/", "*", "localhost:80", "/#x", "/\x80", "", "//\x7f"])
 def test_only_a_path_is_a_target(target: str) -> None:
     assert status(LOCAL, target=target) == 400
