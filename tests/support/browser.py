@@ -49,6 +49,7 @@ _FLAGS = (
     "--mute-audio",
     "--no-default-browser-check",
     "--no-first-run",
+    "--no-zygote",  # its children are its own, and gone when it is
     "--no-proxy-server",
     "--password-store=basic",
     "--remote-debugging-pipe",
@@ -201,6 +202,12 @@ class Browser:
             options |= {"captureBeyondViewport": True, "clip": {**size, "scale": 1}}
         answer = self.command("Page.captureScreenshot", **options)
         Path(path).write_bytes(base64.b64decode(answer["data"]))
+
+    def forget(self) -> None:
+        """Begin anew with what the page said, asked for and did wrong: for a browser that several tests share."""
+        with self._changed:
+            for noted in (self.console, self.problems, self.requests):
+                noted.clear()
 
     def command(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Any command of the DevTools protocol to the page, and its result."""

@@ -82,13 +82,17 @@ class Connection(asyncio.Protocol):
             self._advance()
 
     def pause_writing(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._stalled = loop.call_later(self._limits.stall, self.abort)
+        """Whoever does not read is not listened to either: what it says would have to be kept."""
+        self._stalled = asyncio.get_running_loop().call_later(self._limits.stall, self.abort)
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
         if not self._is_over and not self.is_stream:
             self._advance()
 

@@ -42,7 +42,7 @@ def quantile(bounds: Sequence[float], buckets: Sequence[int], share: float) -> f
             if index >= len(bounds):
                 return bounds[-1]
             low = bounds[index - 1] if index else 0.0
-            return low + (bounds[index] - low) * (rank - below) / count
+            return min(bounds[index], low + (bounds[index] - low) * (rank - below) / count)
         below += count
     return bounds[-1]
 
