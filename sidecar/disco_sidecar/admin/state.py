@@ -76,7 +76,6 @@ class Observer:
         self._clock = clock
         self._wall = wall
         self._trails: dict[str, Trail] = {}
-        self._since: dict[str, float] = {}
 
     def sample(self) -> None:
         """Take a reading of every service; once a second, so that whoever comes to look sees the last two minutes."""
@@ -111,13 +110,12 @@ class Observer:
 
     def _service(self, route: Any, now: float, wall: float) -> dict[str, Any]:
         service = route.service
-        since = self._since.setdefault(service, now)
         counts, trail = self._counts(service), self._read(service, now, wall)
         recent = trail.recent(_reading(counts, now, len(self._bounds)))
         stats = route.ledger.stats()
         return {
             "service": service,
-            **_knowledge(route, now - since),
+            **_knowledge(route, now - trail.since),
             "requests": getattr(counts, "requests", 0),
             "retries": stats.get("retries", 0),
             "in_flight": getattr(counts, "in_flight", 0),

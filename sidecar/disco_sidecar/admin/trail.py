@@ -51,6 +51,7 @@ class Trail:
     """Readings of one service, a second or so apart. *bounds*: of its histogram, in seconds; *start*: its first reading."""
 
     def __init__(self, bounds: Sequence[float], start: Reading) -> None:
+        self.since = start.at
         self._bounds = bounds
         self._readings: deque[Reading] = deque([start], maxlen=LENGTH + 1)
         self._points: deque[list[Any]] = deque(maxlen=LENGTH)

@@ -74,9 +74,10 @@ def test_it_shows_services_instances_and_what_is_known_of_them(browser: Browser,
     text = browser.text().replace("\u00a0", " ").replace("\u202f", " ")
     for words in (
         "4242", "3 d 2 h", "38 of 12 904", "etcd://10.0.0.5:2379", "12 bad request, 1 cross site",
-        "127.0.0.1:8081 → experiment", "live", "proved 1 s ago", "revision 4 711", "6 instances, 1 ejected", "PeakEwma", "registry out of reach: perhaps old",
-        "proved 34 s ago", "nothing known yet", "the registry did not answer", "28.7 ms", "10.0.0.11:20621", "eu-1a", "1.5.0",
-        "ejected for 18 s", "failed several times in a row", "draining", "vanished", "too many retries of late", f"{TIMES}14",
+        "127.0.0.1:8081 → experiment", "live", "proved 1 s ago", "revision 4 711", "6 instances, 1 ejected", "PeakEwma",
+        "registry out of reach: perhaps old", "proved 34 s ago", "nothing known yet", "the registry did not answer",
+        "28.7 ms", "10.0.0.11:20621", "eu-1a", "1.5.0", "ejected for 18 s", "failed several times in a row", "draining",
+        "vanished", "too many retries of late", f"{TIMES}14",
     ):  # fmt: skip
         assert words in text, f"{words!r} is not in\n{text}"
     cells = browser.eval("[...document.querySelector('tbody tr').cells].map((cell) => cell.innerText.trim())")
