@@ -1,7 +1,7 @@
 """One connection to the admin address: h11 reads and writes HTTP, this keeps the limits.
 
-A request is answered at once, or its answer is a stream that goes on until one of both ends it. Nothing waits in here: a
-client that does not read is not written to, and is dropped after a while.
+A request is answered at once (or when a thread has made the answer), or its answer is a stream that goes on until one of both
+ends it. Nothing waits in here: a client that does not read is not written to, and is dropped after a while.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import h11
 
 from .guard import Head, Refusal
 from .limits import Limits
-from .replies import Reply, refuse
+from .replies import Later, Reply, refuse
 
 __all__ = ["Connection", "House"]
 
@@ -27,7 +27,7 @@ class House(Protocol):
 
     def joined(self, connection: Connection) -> Refusal | None: ...
     def left(self, connection: Connection) -> None: ...
-    def answer(self, head: Head, *, is_unix: bool) -> Reply: ...
+    def answer(self, head: Head, *, is_unix: bool) -> Reply | Later: ...
 
 
 class Connection(asyncio.Protocol):
@@ -42,6 +42,7 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._is_in_head = False
+        self._is_working = False  # a thread makes the answer
         self._is_over = False  # the last answer is written; what still comes is thrown away
         self.is_stream = False
         self.idle_since: float | None = None
@@ -75,11 +76,12 @@ class Connection(asyncio.Protocol):
         self._http.receive_data(data)
         self._advance()
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool:
         """Whoever has said all gets what was asked for before, and that is the end, of a stream too."""
         if not self._is_over and not self.is_stream:
             self._http.receive_data(b"")
             self._advance()
+        return self._is_working
 
     def pause_writing(self) -> None:
         """Whoever does not read is not listened to either: what it says would have to be kept."""
@@ -145,13 +147,13 @@ class Connection(asyncio.Protocol):
                 self._await_more()
                 return
             elif isinstance(event, h11.ConnectionClosed):
-                self.close()
+                if not self._is_working:
+                    self.close()
                 return
             elif event is h11.PAUSED:
                 return  # it speaks before the stream is over
-            elif self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
-                self._http.start_next_cycle()
-                self._rest()
+            else:
+                self._rest_if_done()
 
     def _answer(self, request: h11.Request) -> None:
         size = sum(len(name) + len(value) + 4 for name, value in request.headers) + len(request.target)
@@ -166,6 +168,21 @@ class Connection(asyncio.Protocol):
         )
         self._disarm()
         reply = self._house.answer(head, is_unix=self._is_unix)
+        if isinstance(reply, Later):
+            self._is_working = True
+            making = asyncio.get_running_loop().run_in_executor(None, reply.make)
+            making.add_done_callback(lambda made: self._made(head, made))
+        else:
+            self._reply(head, reply)
+
+    def _made(self, head: Head, made: asyncio.Future[Reply]) -> None:
+        self._is_working = False
+        if not made.cancelled() and self._transport is not None and not self._is_over:
+            self._reply(head, made.result())
+            self._rest_if_done()
+            self._advance()
+
+    def _reply(self, head: Head, reply: Reply) -> None:
         is_stream = reply.is_stream and head.method == "GET"
         headers = [("Date", formatdate(usegmt=True)), *reply.all_headers()]
         if not reply.is_stream:
@@ -197,9 +214,16 @@ class Connection(asyncio.Protocol):
             return
         self._is_over = True
         self.idle_since = None
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
         self._arm(self._limits.linger, self.abort)
+        try:
+            self._transport.write_eof()
+        except OSError:  # it is gone already
+            self.abort()
+
+    def _rest_if_done(self) -> None:
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+            self._rest()
 
     def _rest(self) -> None:
         self.idle_since = asyncio.get_running_loop().time()

@@ -13,7 +13,7 @@ from typing import Any, Self
 from .connection import Connection
 from .guard import Head, Refusal
 from .limits import Limits
-from .replies import Reply, text
+from .replies import Later, Reply, text
 from .site import Site, Source, frame
 
 __all__ = ["AdminServer"]
@@ -132,11 +132,13 @@ class AdminServer:
         if not self._connections:
             self._gone.set()
 
-    def answer(self, head: Head, *, is_unix: bool) -> Reply:
+    def answer(self, head: Head, *, is_unix: bool) -> Reply | Later:
         reply = self._site.answer(head, is_unix=is_unix)
-        if reply.is_stream and len(self._streams()) >= self.limits.streams:
+        if isinstance(reply, Later) or not reply.is_stream:
+            return reply
+        if len(self._streams()) >= self.limits.streams:
             return text(503, f"{self.limits.streams} listen already", headers=(("Retry-After", "5"),))
-        if reply.is_stream and self._clock is None and not self._is_closing:
+        if self._clock is None and not self._is_closing:
             self._wind()
         return reply
 

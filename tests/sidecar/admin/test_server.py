@@ -118,6 +118,31 @@ def test_keep_alive_and_pipelining_answer_one_after_the_other(served: Served) ->
     assert answer.count(b"ok\n") == 3
 
 
+def test_what_a_thread_makes_keeps_its_place_among_the_answers(served: Served) -> None:
+    scrape = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    answer = say(served, GET + scrape + GET + scrape + LAST)
+    kinds = re.findall(rb"\r\nContent-Type: text/plain; (\w+)", answer)
+    assert kinds == [b"charset", b"version", b"charset", b"version", b"charset"]
+    with served.connect() as connection:
+        connection.sendall(scrape)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert b"disco_sidecar_info" in answer
+
+
+def test_a_scrape_of_what_can_t_be_told_is_a_500(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    del served.state["services"][0]["histogram"]
+    assert status(say(served, get("/metrics"))) == 500
+    assert "failed to answer /metrics" in caplog.text
+
+
+def test_a_scraper_that_does_not_wait_is_forgotten(served: Served) -> None:
+    for _ in range(5):
+        with served.connect() as connection:
+            connection.sendall(get("/metrics"))
+    eventually(lambda: served.server.connections == 0)
+
+
 def test_a_request_that_comes_byte_by_byte_is_answered(served: Served) -> None:
     with served.connect() as connection:
         for byte in LAST:
