@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import httpx
 import pytest
@@ -24,6 +25,7 @@ from .states import HOSTILE, a_service, a_state, an_event, an_instance
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 SHORT = Limits(head_timeout=0.2, idle=0.5, linger=0.2)
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+NOISE = (b"", b"\r", b"\n", b"\0", b"\xff", b" ", b":", b"HTTP/1.1", b"\r\n\r\n")
 LAST = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
@@ -258,6 +260,29 @@ def test_a_body_is_413_and_the_end(served: Served) -> None:
 def test_a_head_that_is_too_large_is_431_however_it_comes(served: Served, is_complete: bool) -> None:
     head = b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 20_000
     assert status(say(served, head + b"\r\n\r\n" if is_complete else head)) == 431
+
+
+def test_whatever_bytes_come_nothing_breaks_and_nothing_foreign_is_answered(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = Random(2014)
+    request = (
+        b"GET /api/services?x HTTP/1.1\r\nHost: localhost:7501\r\nAccept: */*\r\nContent-Length: 0\r\n\r\n"
+    )
+    for _ in range(300):
+        data = bytearray(request + request)
+        for _ in range(rng.randint(1, 6)):
+            place = rng.randrange(len(data))
+            data[place : place + rng.randint(0, 3)] = rng.choice(NOISE)
+        with served.connect() as connection:
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert re.fullmatch(
+            rb"(HTTP/1.1 (200|400|403|404|405|408|413|421|431|505) .*)?", answer, re.DOTALL
+        ), (data, answer)
+    assert status(say(served, LAST)) == 200
+    assert not caplog.records
 
 
 # ---- limits
