@@ -28,6 +28,7 @@ class House(Protocol):
     def joined(self, connection: Connection) -> Refusal | None: ...
     def left(self, connection: Connection) -> None: ...
     def answer(self, head: Head, *, is_unix: bool) -> Reply | Later: ...
+    def work(self, later: Later) -> asyncio.Future[Reply]: ...
 
 
 class Connection(asyncio.Protocol):
@@ -42,7 +43,6 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._is_in_head = False
-        self._is_working = False  # a thread makes the answer
         self._is_over = False  # the last answer is written; what still comes is thrown away
         self.is_stream = False
         self.idle_since: float | None = None
@@ -76,25 +76,22 @@ class Connection(asyncio.Protocol):
         self._http.receive_data(data)
         self._advance()
 
-    def eof_received(self) -> bool:
+    def eof_received(self) -> None:
         """Whoever has said all gets what was asked for before, and that is the end, of a stream too."""
         if not self._is_over and not self.is_stream:
             self._http.receive_data(b"")
             self._advance()
-        return self._is_working
 
     def pause_writing(self) -> None:
         """Whoever does not read is not listened to either: what it says would have to be kept."""
-        self._stalled = asyncio.get_running_loop().call_later(self._limits.stall, self.abort)
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
+        self._listen(False)
+        self._watch(self.unsent)
 
     def resume_writing(self) -> None:
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._listen(True)
         if not self._is_over and not self.is_stream:
             self._advance()
 
@@ -118,6 +115,7 @@ class Connection(asyncio.Protocol):
             self.is_stream = False
             self._write(self._http.send(h11.EndOfMessage()))
         self._is_over = True
+        self._arm(self._limits.linger, self.abort)  # in case what was written is never read
         self._transport.close()
 
     def abort(self) -> None:
@@ -147,8 +145,7 @@ class Connection(asyncio.Protocol):
                 self._await_more()
                 return
             elif isinstance(event, h11.ConnectionClosed):
-                if not self._is_working:
-                    self.close()
+                self.close()
                 return
             elif event is h11.PAUSED:
                 return  # it speaks before the stream is over
@@ -169,14 +166,13 @@ class Connection(asyncio.Protocol):
         self._disarm()
         reply = self._house.answer(head, is_unix=self._is_unix)
         if isinstance(reply, Later):
-            self._is_working = True
-            making = asyncio.get_running_loop().run_in_executor(None, reply.make)
-            making.add_done_callback(lambda made: self._made(head, made))
+            self._listen(False)
+            self._house.work(reply).add_done_callback(lambda made: self._made(head, made))
         else:
             self._reply(head, reply)
 
     def _made(self, head: Head, made: asyncio.Future[Reply]) -> None:
-        self._is_working = False
+        self._listen(True)
         if not made.cancelled() and self._transport is not None and not self._is_over:
             self._reply(head, made.result())
             self._rest_if_done()
@@ -197,7 +193,7 @@ class Connection(asyncio.Protocol):
             data = (data or b"") + (self._http.send(h11.EndOfMessage()) or b"")
         self._write(data)
         if not is_stream and self._http.our_state is h11.MUST_CLOSE:
-            self._linger()
+            self._linger(self._limits.idle)
 
     def _give_up(self, refusal: Refusal) -> None:
         """What the client means is not to be known any more: say why, and end it."""
@@ -206,15 +202,24 @@ class Connection(asyncio.Protocol):
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             data = self._http.send(h11.Response(status_code=reply.status, headers=headers)) or b""
             self._write(data + (self._http.send(h11.Data(data=reply.body)) or b""))
-        self._linger()
+        self._linger(self._limits.linger)
 
-    def _linger(self) -> None:
-        """A socket closed with something unread in it is reset, and the client might never see what we said."""
+    def _linger(self, seconds: float) -> None:
+        """The last word is said, and the client has *seconds* to take it (or longer, while it reads).
+
+        A socket closed with something unread in it is reset, and the client might never see what we said."""
         if self._transport is None:
             return
         self._is_over = True
         self.idle_since = None
-        self._arm(self._limits.linger, self.abort)
+
+        def end() -> None:
+            if self._stalled is None:
+                self.close()
+            else:
+                self._arm(seconds, end)
+
+        self._arm(seconds, end)
         try:
             self._transport.write_eof()
         except OSError:  # it is gone already
@@ -238,6 +243,26 @@ class Connection(asyncio.Protocol):
             self._arm(
                 self._limits.head_timeout, lambda: self._give_up(Refusal(408, "the head took too long"))
             )
+
+    def _listen(self, is_listening: bool) -> None:
+        """Take no more than there is; or go on."""
+        if self._transport is not None and not self._transport.is_closing():
+            if is_listening:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    def _watch(self, before: int) -> None:
+        """Drop the client if there is still as much unread as *before* after a while; slow ones may be slow."""
+
+        def look() -> None:
+            unsent = self.unsent
+            if unsent < before:
+                self._watch(unsent)
+            else:
+                self.abort()
+
+        self._stalled = asyncio.get_running_loop().call_later(self._limits.stall, look)
 
     def _write(self, data: bytes | None) -> None:
         if data and self._transport is not None:

@@ -71,6 +71,7 @@ class AdminServer:
         self._news: deque[dict[str, Any]] = deque(maxlen=MOST_NEWS)
         self._has_news = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._works: set[asyncio.Future[Reply]] = set()
         self._is_closing = False
         self._gone = asyncio.Event()
 
@@ -108,6 +109,8 @@ class AdminServer:
             except TimeoutError:
                 for connection in list(self._connections):
                     connection.abort()
+        if self._works:  # a thread must not find the loop closed
+            await asyncio.wait(self._works, timeout=CLOSING)
 
     @property
     def connections(self) -> int:
@@ -141,6 +144,13 @@ class AdminServer:
         if self._clock is None and not self._is_closing:
             self._wind()
         return reply
+
+    def work(self, later: Later) -> asyncio.Future[Reply]:
+        """Have it made in a thread."""
+        made = asyncio.get_running_loop().run_in_executor(None, later.make)
+        self._works.add(made)
+        made.add_done_callback(self._works.discard)
+        return made
 
     # ---- inside
 

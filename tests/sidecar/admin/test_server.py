@@ -7,8 +7,9 @@ import contextlib
 import json
 import re
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -288,6 +289,20 @@ def test_whatever_bytes_come_nothing_breaks_and_nothing_foreign_is_answered(
 # ---- limits
 
 
+def test_the_size_of_a_head_can_be_set() -> None:
+    with Served(limits=Limits(head=300)) as served:
+        assert status(say(served, get("/healthz", "X: " + "x" * 100))) == 200
+        assert status(say(served, get("/healthz", "X: " + "x" * 400))) == 431
+
+
+def test_one_that_was_refused_and_stays_is_cut_off_after_a_while(served: Served) -> None:
+    with served.connect() as connection:
+        connection.sendall(b"nonsense\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert status(answer) == 400
+        eventually(lambda: served.server.connections == 0)
+
+
 def test_a_head_that_never_ends_is_given_up_however_busily_it_comes(served: Served) -> None:
     with served.connect() as connection:
         connection.settimeout(0.02)
@@ -355,6 +370,30 @@ def test_a_client_that_asks_and_never_reads_is_not_answered_without_end(served: 
         assert served.asked < 200
 
 
+@pytest.mark.parametrize("make_loop", LOOPS.values(), ids=LOOPS)
+def test_one_that_reads_slowly_may_be_slow(make_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    state = a_state(a_service(problem="x" * 6_000_000))
+    with (
+        Served(state, limits=Limits(stall=0.5, idle=0.2), loop=make_loop()) as served,
+        served.connect() as connection,
+    ):
+        pace = threading.Event()
+        connection.sendall(get("/api/services"))
+        parts = []
+        while part := connection.recv(65536):
+            parts.append(part)
+            pace.wait(0.01)
+    assert json.loads(body(b"".join(parts))) == state
+
+
+def test_one_that_reads_nothing_is_dropped_in_the_middle_of_an_answer() -> None:
+    state = a_state(a_service(problem="x" * 6_000_000))
+    with Served(state, limits=Limits(stall=0.1)) as served, served.connect() as connection:
+        connection.sendall(get("/api/services"))
+        eventually(lambda: served.asked == 1)
+        eventually(lambda: served.server.connections == 0)
+
+
 def test_the_rest_of_what_was_refused_is_thrown_away_so_that_the_answer_arrives(served: Served) -> None:
     with served.connect() as connection:
         connection.sendall(b"nonsense\r\n\r\n" + b"x" * 300_000)
@@ -366,10 +405,12 @@ def test_the_rest_of_what_was_refused_is_thrown_away_so_that_the_answer_arrives(
 
 
 @pytest.mark.parametrize("make_loop", LOOPS.values(), ids=LOOPS)
-def test_a_unix_socket_is_as_good_and_its_file_stays(tmp_path: Path, make_loop: object) -> None:
+def test_a_unix_socket_is_as_good_and_its_file_stays(
+    tmp_path: Path, make_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
     path = tmp_path / "admin.sock"
     client = httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), trust_env=False)
-    with Served(unix=path, loop=make_loop()) as served, client:  # type: ignore[operator]
+    with Served(unix=path, loop=make_loop()) as served, client:
         assert client.get("http://disco/healthz").text == "ok\n"
         assert client.get("http://disco/api/services").json() == served.state
         assert client.post("http://disco/").status_code == 405
