@@ -23,6 +23,8 @@ Subscribe = Callable[[Tell], Callable[[], None]]
 
 CLOSING = 1.0
 """Seconds that clients have at the end to take what was written."""
+TURNS = 5
+"""Of the loop, until one that was accepted a moment ago has come in: asyncio takes up to four to tell its protocol."""
 MOST_NEWS = 100
 """Events that wait for the loop's turn; the oldest give way. The next state tells them all the same."""
 
@@ -100,15 +102,14 @@ class AdminServer:
         self._stop_clock()
         for server in self._servers:
             server.close()
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
         for connection in list(self._connections):
             connection.close()
-        if self._connections:
-            self._gone.clear()
-            try:
-                await asyncio.wait_for(self._gone.wait(), CLOSING)
-            except TimeoutError:
-                for connection in list(self._connections):
-                    connection.abort()
+        if not await self._are_gone():
+            for connection in list(self._connections):
+                connection.abort()
+            await self._are_gone()
         if self._works:  # a thread must not find the loop closed
             await asyncio.wait(self._works, timeout=CLOSING)
 
@@ -121,10 +122,8 @@ class AdminServer:
     def joined(self, connection: Connection) -> Refusal | None:
         """There is a new one; why it can't stay, if it can't."""
         refusal = None
-        if len(self._connections) >= 2 * self.limits.connections:
+        if self._is_closing or len(self._connections) >= 2 * self.limits.connections:
             connection.abort()  # not even those that are being refused may grow without limit
-        elif self._is_closing:
-            refusal = Refusal(503, "the sidecar is ending")
         elif len(self._connections) >= self.limits.connections and not self._make_room():
             refusal = Refusal(503, f"there are {self.limits.connections} connections already")
         self._connections.add(connection)
@@ -153,6 +152,16 @@ class AdminServer:
         return made
 
     # ---- inside
+
+    async def _are_gone(self) -> bool:
+        """Whether all connections are over, after a while at most."""
+        if self._connections:
+            self._gone.clear()
+            try:
+                await asyncio.wait_for(self._gone.wait(), CLOSING)
+            except TimeoutError:
+                return False
+        return True
 
     def _make_room(self) -> bool:
         """Close the one that has been idle for longest."""
