@@ -43,6 +43,15 @@ class Place:
         """Whether only this machine can reach it."""
         return self.path is not None or self.host == LOCALHOST or ipaddress.ip_address(self.host).is_loopback
 
+    def overlaps(self, other: Place) -> bool:
+        """Whether they can't both be listened on."""
+        if self.path is not None or other.path is not None:
+            return self.path == other.path
+        if not self.port or self.port != other.port:
+            return False
+        wild = {"0.0.0.0", "::"}
+        return bool(set(self.hosts) & set(other.hosts)) or bool(wild & {self.host, other.host})
+
     @property
     def hosts(self) -> tuple[str, ...]:
         """The addresses to bind; all but the first only where there is such a network.
@@ -71,7 +80,7 @@ def parse_place(text: str, what: str) -> Place:
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path or len(path.encode()) > 100 or "\0" in path:
-            raise ConfigError(f"{what}: a Unix socket's path has 1 to 100 bytes; got {path!r}")
+            raise ConfigError(f"{what} unix:PATH takes a path of 1 to 100 bytes; got {path!r}")
         return Place(path=path)
     host, _, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):

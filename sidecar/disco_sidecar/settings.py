@@ -17,7 +17,7 @@ from discoclient.model.errors import ConfigError
 from discoclient.registry.address import RegistryAddress
 
 from .http.reading import Limits
-from .places import Kind, Listener, Place, parse_listener, parse_place
+from .places import Kind, Listener, parse_listener, parse_place
 from .proxy.gate import Policy
 
 __all__ = ["OPTIONS", "Option", "Settings", "gather"]
@@ -267,18 +267,12 @@ def _check(said: Mapping[str, Any], name: str, is_good: bool, wanted: str) -> No
 
 
 def _check_places(listeners: Sequence[Listener]) -> None:
-    seen: dict[Place, Listener] = {}
-    for listener in listeners:
-        place = listener.place
-        if listener.kind is Kind.DNS and place.path is not None:
+    for number, listener in enumerate(listeners):
+        if listener.kind is Kind.DNS and listener.place.path is not None:
             raise ConfigError("--dns takes ADDR:PORT, not a Unix socket")
-        other = seen.setdefault(place, listener)
-        if (
-            other is not listener
-            and (place.port or place.path)
-            and Kind.DNS not in (listener.kind, other.kind)
-        ):
-            raise ConfigError(f"{listener} and {other} are the same address")
+        for other in listeners[:number]:
+            if listener.place.overlaps(other.place):
+                raise ConfigError(f"{other} and {listener} are the same address")
 
 
 def _host(name: str) -> bytes:

@@ -1,7 +1,7 @@
 """One connection to the admin address: h11 reads and writes HTTP, this keeps the limits.
 
-A request is answered at once, or its answer is a stream that goes on until one of both ends it. Nothing waits in here: a
-client that does not read is not written to, and is dropped after a while.
+A request is answered at once (or when a thread has made the answer), or its answer is a stream that goes on until one of both
+ends it. Nothing waits in here: a client that does not read is not written to, and is dropped after a while.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import h11
 
 from .guard import Head, Refusal
 from .limits import Limits
-from .replies import Reply, refuse
+from .replies import Later, Reply, refuse
 
 __all__ = ["Connection", "House"]
 
@@ -27,7 +27,8 @@ class House(Protocol):
 
     def joined(self, connection: Connection) -> Refusal | None: ...
     def left(self, connection: Connection) -> None: ...
-    def answer(self, head: Head, *, is_unix: bool) -> Reply: ...
+    def answer(self, head: Head, *, is_unix: bool) -> Reply | Later: ...
+    def work(self, later: Later) -> asyncio.Future[Reply]: ...
 
 
 class Connection(asyncio.Protocol):
@@ -50,8 +51,8 @@ class Connection(asyncio.Protocol):
     # ---- the transport's calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
-        self._transport.set_write_buffer_limits(high=self._limits.unread)
+        self._transport = made = cast("asyncio.Transport", transport)  # uvloop's is none by its class
+        made.set_write_buffer_limits(high=self._limits.unread)
         refusal = self._house.joined(self)
         if refusal is not None:
             self._give_up(refusal)
@@ -82,17 +83,24 @@ class Connection(asyncio.Protocol):
             self._advance()
 
     def pause_writing(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._stalled = loop.call_later(self._limits.stall, self.abort)
+        """Whoever does not read is not listened to either: what it says would have to be kept."""
+        self._listen(False)
+        self._watch(self.unsent)
 
     def resume_writing(self) -> None:
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
+        self._listen(True)
         if not self._is_over and not self.is_stream:
             self._advance()
 
     # ---- for the server
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the client to read."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def send(self, data: bytes) -> None:
         """More of the stream. Left out while the client has not read what it got before: the next state says it all."""
@@ -107,6 +115,7 @@ class Connection(asyncio.Protocol):
             self.is_stream = False
             self._write(self._http.send(h11.EndOfMessage()))
         self._is_over = True
+        self._arm(self._limits.linger, self.abort)  # in case what was written is never read
         self._transport.close()
 
     def abort(self) -> None:
@@ -139,10 +148,9 @@ class Connection(asyncio.Protocol):
                 self.close()
                 return
             elif event is h11.PAUSED:
-                if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
-                    return  # a stream
-                self._http.start_next_cycle()
-                self._rest()
+                return  # it speaks before the stream is over
+            else:
+                self._rest_if_done()
 
     def _answer(self, request: h11.Request) -> None:
         size = sum(len(name) + len(value) + 4 for name, value in request.headers) + len(request.target)
@@ -157,6 +165,20 @@ class Connection(asyncio.Protocol):
         )
         self._disarm()
         reply = self._house.answer(head, is_unix=self._is_unix)
+        if isinstance(reply, Later):
+            self._listen(False)
+            self._house.work(reply).add_done_callback(lambda made: self._made(head, made))
+        else:
+            self._reply(head, reply)
+
+    def _made(self, head: Head, made: asyncio.Future[Reply]) -> None:
+        self._listen(True)
+        if not made.cancelled() and self._transport is not None and not self._is_over:
+            self._reply(head, made.result())
+            self._rest_if_done()
+            self._advance()
+
+    def _reply(self, head: Head, reply: Reply) -> None:
         is_stream = reply.is_stream and head.method == "GET"
         headers = [("Date", formatdate(usegmt=True)), *reply.all_headers()]
         if not reply.is_stream:
@@ -171,7 +193,7 @@ class Connection(asyncio.Protocol):
             data = (data or b"") + (self._http.send(h11.EndOfMessage()) or b"")
         self._write(data)
         if not is_stream and self._http.our_state is h11.MUST_CLOSE:
-            self._linger()
+            self._linger(self._limits.idle)
 
     def _give_up(self, refusal: Refusal) -> None:
         """What the client means is not to be known any more: say why, and end it."""
@@ -180,17 +202,33 @@ class Connection(asyncio.Protocol):
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             data = self._http.send(h11.Response(status_code=reply.status, headers=headers)) or b""
             self._write(data + (self._http.send(h11.Data(data=reply.body)) or b""))
-        self._linger()
+        self._linger(self._limits.linger)
 
-    def _linger(self) -> None:
-        """A socket closed with something unread in it is reset, and the client might never see what we said."""
+    def _linger(self, seconds: float) -> None:
+        """The last word is said, and the client has *seconds* to take it (or longer, while it reads).
+
+        A socket closed with something unread in it is reset, and the client might never see what we said."""
         if self._transport is None:
             return
         self._is_over = True
         self.idle_since = None
-        if self._transport.can_write_eof():
+
+        def end() -> None:
+            if self._stalled is None:
+                self.close()
+            else:
+                self._arm(seconds, end)
+
+        self._arm(seconds, end)
+        try:
             self._transport.write_eof()
-        self._arm(self._limits.linger, self.abort)
+        except OSError:  # it is gone already
+            self.abort()
+
+    def _rest_if_done(self) -> None:
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+            self._rest()
 
     def _rest(self) -> None:
         self.idle_since = asyncio.get_running_loop().time()
@@ -205,6 +243,26 @@ class Connection(asyncio.Protocol):
             self._arm(
                 self._limits.head_timeout, lambda: self._give_up(Refusal(408, "the head took too long"))
             )
+
+    def _listen(self, is_listening: bool) -> None:
+        """Take no more than there is; or go on."""
+        if self._transport is not None and not self._transport.is_closing():
+            if is_listening:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
+
+    def _watch(self, before: int) -> None:
+        """Drop the client if there is still as much unread as *before* after a while; slow ones may be slow."""
+
+        def look() -> None:
+            unsent = self.unsent
+            if unsent < before:
+                self._watch(unsent)
+            else:
+                self.abort()
+
+        self._stalled = asyncio.get_running_loop().call_later(self._limits.stall, look)
 
     def _write(self, data: bytes | None) -> None:
         if data and self._transport is not None:

@@ -72,6 +72,8 @@ class Guard:
         Over a Unix socket (*is_unix*) any well-formed ``Host`` will do: no browser and no DNS name leads there, the file's
         permissions say who may connect, and curl wants a name of some kind. The rest holds there too.
         """
+        if not head.version.startswith("1."):
+            return Refusal(505, "HTTP/1.1 is spoken here")
         if head.method not in METHODS:
             return Refusal(405, "only GET and HEAD: this address is for looking")
         if not _TARGET.fullmatch(head.target) or "#" in head.target:

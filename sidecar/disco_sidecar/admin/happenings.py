@@ -112,12 +112,12 @@ def _told(event: Event) -> tuple[str, str, str] | None:
     """Service, kind, words; ``None`` for what is not worth an entry."""
     match event:
         case InstanceEjected(service, instance, reason, seconds):
-            return service, "ejected", f"{_name(instance)} is left alone for {seconds:.1f} s ({reason})"
+            return service, "ejected", f"{_name(instance)} ejected for {seconds:.1f} s ({reason})"
         case EjectionSkipped(service, instance, reason, because):
             return (
                 service,
                 "spared",
-                f"{_name(instance)} was due to be left alone ({reason}), and is not: {because}",
+                f"{_name(instance)} was due for ejection ({reason}), and was spared: {because}",
             )
         case InstanceUnejected(service, instance):
             return service, "recovered", f"{_name(instance)} passed a probe and is called again"

@@ -16,6 +16,8 @@ class Limits:
         head_timeout: from a head's first byte to its last. Default 5.
         idle: a connection without a request is closed after so long. Default 30.
         connections: at once. One more closes the one that has been idle longest; if none is idle, it gets a 503. Default 64.
+        streams: of them, how many may listen to ``/api/events``, so that there is always room for a scrape or a probe. One more
+            gets a 503. Default 32.
         stall: a client that reads nothing for so long is dropped. Default 10.
         linger: after a refusal, what still comes is read and thrown away for so long, so that the client sees the
             answer and not a reset. Default 1.
@@ -27,6 +29,7 @@ class Limits:
     head_timeout: float = 5.0
     idle: float = 30.0
     connections: int = 64
+    streams: int = 32
     stall: float = 10.0
     linger: float = 1.0
     period: float = 1.0

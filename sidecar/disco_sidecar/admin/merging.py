@@ -81,8 +81,9 @@ def _service(parts: list[State]) -> State:
         "latency": {"p50": quantile(bounds, buckets, 0.5), "p99": quantile(bounds, buckets, 0.99)},
         "recent": {
             "seconds": max(part["recent"]["seconds"] for part in parts),
-            "requests": sum(part["recent"]["requests"] for part in parts),
-            "failed": sum(part["recent"]["failed"] for part in parts),
+            **{
+                name: sum(part["recent"][name] for part in parts) for name in ("requests", "errors", "failed")
+            },
             "buckets": buckets,
         },
         "histogram": {
@@ -133,17 +134,12 @@ def _events(lists: list[list[State]]) -> list[State]:
 def _history(lists: list[list[list[Any]]]) -> list[list[Any]]:
     by_time: dict[int, list[Any]] = {}
     for points in lists:
-        for t, rate, failed, p50, p99 in points:
+        for t, *rates, p50, p99 in points:
             had = by_time.get(t)
-            if had is None:
-                by_time[t] = [t, rate, failed, p50, p99]
-            else:
-                had[1:] = [
-                    round(had[1] + rate, 2),
-                    round(had[2] + failed, 2),
-                    _most(had[3], p50),
-                    _most(had[4], p99),
-                ]
+            if had is not None:
+                rates = [round(one + other, 2) for one, other in zip(had[1:4], rates, strict=True)]
+                p50, p99 = _most(had[4], p50), _most(had[5], p99)
+            by_time[t] = [t, *rates, p50, p99]
     return [by_time[t] for t in sorted(by_time)][-LENGTH:]
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from .guard import METHODS, Refusal
 
-__all__ = ["Reply", "as_json", "refuse", "text"]
+__all__ = ["Later", "Reply", "as_json", "refuse", "text"]
 
 _COMMON = (
     ("Cache-Control", "no-store"),
@@ -40,6 +41,13 @@ class Reply:
             ("Content-Security-Policy", self.policy),
             *self.headers,
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A reply that takes a while to make: *make* is called in a thread, and does not fail."""
+
+    make: Callable[[], Reply]
 
 
 def text(status: int, body: str, *, headers: tuple[tuple[str, str], ...] = (), closes: bool = False) -> Reply:

@@ -13,7 +13,7 @@ from typing import Any, Self
 from .connection import Connection
 from .guard import Head, Refusal
 from .limits import Limits
-from .replies import Reply
+from .replies import Later, Reply, text
 from .site import Site, Source, frame
 
 __all__ = ["AdminServer"]
@@ -23,6 +23,8 @@ Subscribe = Callable[[Tell], Callable[[], None]]
 
 CLOSING = 1.0
 """Seconds that clients have at the end to take what was written."""
+TURNS = 5
+"""Of the loop, until one that was accepted a moment ago has come in: asyncio takes up to four to tell its protocol."""
 MOST_NEWS = 100
 """Events that wait for the loop's turn; the oldest give way. The next state tells them all the same."""
 
@@ -71,6 +73,7 @@ class AdminServer:
         self._news: deque[dict[str, Any]] = deque(maxlen=MOST_NEWS)
         self._has_news = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._works: set[asyncio.Future[Reply]] = set()
         self._is_closing = False
         self._gone = asyncio.Event()
 
@@ -99,15 +102,16 @@ class AdminServer:
         self._stop_clock()
         for server in self._servers:
             server.close()
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
         for connection in list(self._connections):
             connection.close()
-        if self._connections:
-            self._gone.clear()
-            try:
-                await asyncio.wait_for(self._gone.wait(), CLOSING)
-            except TimeoutError:
-                for connection in list(self._connections):
-                    connection.abort()
+        if not await self._are_gone():
+            for connection in list(self._connections):
+                connection.abort()
+            await self._are_gone()
+        if self._works:  # a thread must not find the loop closed
+            await asyncio.wait(self._works, timeout=CLOSING)
 
     @property
     def connections(self) -> int:
@@ -118,10 +122,8 @@ class AdminServer:
     def joined(self, connection: Connection) -> Refusal | None:
         """There is a new one; why it can't stay, if it can't."""
         refusal = None
-        if len(self._connections) >= 2 * self.limits.connections:
+        if self._is_closing or len(self._connections) >= 2 * self.limits.connections:
             connection.abort()  # not even those that are being refused may grow without limit
-        elif self._is_closing:
-            refusal = Refusal(503, "the sidecar is ending")
         elif len(self._connections) >= self.limits.connections and not self._make_room():
             refusal = Refusal(503, f"there are {self.limits.connections} connections already")
         self._connections.add(connection)
@@ -132,13 +134,34 @@ class AdminServer:
         if not self._connections:
             self._gone.set()
 
-    def answer(self, head: Head, *, is_unix: bool) -> Reply:
+    def answer(self, head: Head, *, is_unix: bool) -> Reply | Later:
         reply = self._site.answer(head, is_unix=is_unix)
-        if reply.is_stream and self._clock is None and not self._is_closing:
+        if isinstance(reply, Later) or not reply.is_stream:
+            return reply
+        if len(self._streams()) >= self.limits.streams:
+            return text(503, f"{self.limits.streams} listen already", headers=(("Retry-After", "5"),))
+        if self._clock is None and not self._is_closing:
             self._wind()
         return reply
 
+    def work(self, later: Later) -> asyncio.Future[Reply]:
+        """Have it made in a thread."""
+        made = asyncio.get_running_loop().run_in_executor(None, later.make)
+        self._works.add(made)
+        made.add_done_callback(self._works.discard)
+        return made
+
     # ---- inside
+
+    async def _are_gone(self) -> bool:
+        """Whether all connections are over, after a while at most."""
+        if self._connections:
+            self._gone.clear()
+            try:
+                await asyncio.wait_for(self._gone.wait(), CLOSING)
+            except TimeoutError:
+                return False
+        return True
 
     def _make_room(self) -> bool:
         """Close the one that has been idle for longest."""

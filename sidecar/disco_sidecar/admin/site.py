@@ -9,7 +9,7 @@ from typing import Any
 from .guard import Guard, Head
 from .page import content_policy, page
 from .readiness import unready
-from .replies import Reply, as_json, refuse, text
+from .replies import Later, Reply, as_json, refuse, text
 
 __all__ = ["PATHS", "Site", "Source", "brief", "frame"]
 
@@ -20,6 +20,9 @@ PATHS = ("/", "/api/events", "/api/services", "/healthz", "/metrics", "/readyz")
 NEWEST_POINTS = 5
 """Of a service's history, in every state after the first: more than one, for a reader may miss some."""
 
+FAILED = "the admin address failed to answer %s"
+_SORRY = text(500, "this failed; the sidecar's log says why")
+
 logger = logging.getLogger("discoclient.sidecar")
 
 
@@ -29,7 +32,7 @@ class Site:
     def __init__(self, source: Source, *, allow_hosts: Iterable[str] = ()) -> None:
         self._source = source
         self._guard = Guard(allow_hosts)
-        self._paths: dict[str, Callable[[Head], Reply]] = {
+        self._paths: dict[str, Callable[[Head], Reply | Later]] = {
             "/": self._page,
             "/api/events": self._events,
             "/api/services": lambda head: as_json(200, self._source()),
@@ -38,7 +41,7 @@ class Site:
             "/readyz": self._ready,
         }
 
-    def answer(self, head: Head, *, is_unix: bool) -> Reply:
+    def answer(self, head: Head, *, is_unix: bool) -> Reply | Later:
         """What *head* gets."""
         refusal = self._guard.refusal(head, is_unix=is_unix)
         if refusal is not None:
@@ -49,8 +52,8 @@ class Site:
         try:
             return answer(head)
         except Exception:
-            logger.exception("the admin address failed to answer %s", head.path)
-            return text(500, "this failed; the sidecar's log says why")
+            logger.exception(FAILED, head.path)
+            return _SORRY
 
     def update(self) -> bytes | None:
         """The state as an event, short; ``None`` if there is none to be had."""
@@ -73,11 +76,21 @@ class Site:
         reasons = unready(self._source())
         return as_json(503 if reasons else 200, {"ready": not reasons, "reasons": reasons})
 
-    def _metrics(self, head: Head) -> Reply:
-        from .metrics import exposition  # only who is scraped pays for prometheus_client
+    def _metrics(self, head: Head) -> Later:
+        """With many instances this is a lot of text: the requests of others don't wait for it."""
+        state = self._source()
 
-        content_type, body = exposition(self._source(), accept=", ".join(head.all("accept")))
-        return Reply(200, content_type, body)
+        def make() -> Reply:
+            try:
+                from .metrics import exposition  # only who is scraped pays for prometheus_client
+
+                content_type, body = exposition(state, accept=", ".join(head.all("accept")))
+                return Reply(200, content_type, body)
+            except Exception:
+                logger.exception(FAILED, head.path)
+                return _SORRY
+
+        return Later(make)
 
 
 def frame(kind: str, value: Any) -> bytes:

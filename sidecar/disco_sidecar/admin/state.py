@@ -6,14 +6,15 @@ It is what ``/api/services`` answers, and what page, events and metrics are made
                  "connections", "connections_total", "requests", "refused": {reason: n}, "is_draining"},
      "services": [{"service", "is_known", "problem", "phase", "age", "revision", "is_suspect", "is_panic", "balancer",
                    "requests", "retries", "in_flight", "tunnels", "received", "sent", "statuses": {"1xx": n, ...}, "failed",
-                   "reasons": {reason: n}, "latency": {"p50", "p99"}, "recent": {"seconds", "requests", "failed", "buckets"},
+                   "reasons": {reason: n}, "latency": {"p50", "p99"},
+                   "recent": {"seconds", "requests", "errors", "failed", "buckets"},
                    "histogram": {"bounds", "counts", "sum"}, "counts": {name: n}, "history": [[...]],
                    "instances": [{"id", "address", "standing", "state", "version", "zone", "hostname", "slot", "weight",
                                   "in_flight", "latency", "cost", "requests", "failures", "success_rate", "answers",
                                   "failures_in_a_row", "ejected_for", "reason", "known_for"}]}],
      "events": [{"at", "service", "kind", "text", "times"}]}
 
-A point of the history is ``[seconds since 1970, requests/s, failed/s, p50, p99]``. Times are seconds, ``at`` and
+A point of the history is ``[seconds since 1970, requests/s, 5xx/s, failed/s, p50, p99]``. Times are seconds, ``at`` and
 ``started_at`` ISO 8601 in UTC. ``latency`` of a service is of the last minute, that of an instance is the balancer's peak
 EWMA. ``age`` is ``None`` while the registry never proved what is known. What is not a finite number is ``None``.
 
@@ -33,6 +34,8 @@ from .trail import Reading, Trail, quantile
 
 __all__ = ["Observer"]
 
+PATIENCE = 1.0
+"""Seconds without any knowledge of a service before that is called a problem."""
 DUE = 0.9
 """Seconds after which a look takes a reading of its own, in case nobody calls `Observer.sample`."""
 
@@ -73,7 +76,6 @@ class Observer:
         self._clock = clock
         self._wall = wall
         self._trails: dict[str, Trail] = {}
-        self._since: dict[str, float] = {}
 
     def sample(self) -> None:
         """Take a reading of every service; once a second, so that whoever comes to look sees the last two minutes."""
@@ -108,13 +110,12 @@ class Observer:
 
     def _service(self, route: Any, now: float, wall: float) -> dict[str, Any]:
         service = route.service
-        since = self._since.setdefault(service, now)
         counts, trail = self._counts(service), self._read(service, now, wall)
         recent = trail.recent(_reading(counts, now, len(self._bounds)))
         stats = route.ledger.stats()
         return {
             "service": service,
-            **_knowledge(route, now - since),
+            **_knowledge(route, now - trail.since),
             "requests": getattr(counts, "requests", 0),
             "retries": stats.get("retries", 0),
             "in_flight": getattr(counts, "in_flight", 0),
@@ -141,8 +142,8 @@ class Observer:
 
 def _reading(counts: Any, now: float, bounds: int) -> Reading:
     if counts is None:
-        return Reading(now, 0, 0, (0,) * (bounds + 1))
-    return Reading(now, counts.requests, counts.failed, tuple(counts.histogram))
+        return Reading(now, buckets=(0,) * (bounds + 1))
+    return Reading(now, counts.requests, counts.statuses[5], counts.failed, tuple(counts.histogram))
 
 
 def _knowledge(route: Any, waited: float) -> dict[str, Any]:
@@ -150,7 +151,9 @@ def _knowledge(route: Any, waited: float) -> dict[str, Any]:
     if not route.is_known:
         return {
             "is_known": False,
-            "problem": str(resolver.timed_out(round(waited, 1))),
+            "problem": str(resolver.timed_out(round(waited)))
+            if resolver.refusal or waited >= PATIENCE
+            else None,
             "phase": str(resolver.phase),
             "age": _finite(resolver.age()),
             "revision": resolver.revision,

@@ -22,6 +22,8 @@ class Reading:
 
     at: float
     requests: int = 0
+    errors: int = 0
+    """Answers of 500 and above, our own among them."""
     failed: int = 0
     buckets: tuple[int, ...] = ()
 
@@ -40,7 +42,7 @@ def quantile(bounds: Sequence[float], buckets: Sequence[int], share: float) -> f
             if index >= len(bounds):
                 return bounds[-1]
             low = bounds[index - 1] if index else 0.0
-            return low + (bounds[index] - low) * (rank - below) / count
+            return min(bounds[index], low + (bounds[index] - low) * (rank - below) / count)
         below += count
     return bounds[-1]
 
@@ -49,6 +51,7 @@ class Trail:
     """Readings of one service, a second or so apart. *bounds*: of its histogram, in seconds; *start*: its first reading."""
 
     def __init__(self, bounds: Sequence[float], start: Reading) -> None:
+        self.since = start.at
         self._bounds = bounds
         self._readings: deque[Reading] = deque([start], maxlen=LENGTH + 1)
         self._points: deque[list[Any]] = deque(maxlen=LENGTH)
@@ -61,17 +64,19 @@ class Trail:
             return
         buckets = _between(before, reading)
         p50, p99 = (quantile(self._bounds, buckets, share) for share in (0.5, 0.99))
-        rate = round((reading.requests - before.requests) / elapsed, 2)
-        failed = round((reading.failed - before.failed) / elapsed, 2)
+        rates = (
+            round((getattr(reading, name) - getattr(before, name)) / elapsed, 2)
+            for name in ("requests", "errors", "failed")
+        )
         self._readings.append(reading)
-        self._points.append([round(wall), rate, failed, _short(p50), _short(p99)])
+        self._points.append([round(wall), *rates, _short(p50), _short(p99)])
 
     @property
     def newest(self) -> Reading:
         return self._readings[-1]
 
     def history(self) -> list[list[Any]]:
-        """``[seconds since 1970, requests/s, failed/s, p50, p99]``, oldest first."""
+        """``[seconds since 1970, requests/s, 5xx/s, failed/s, p50, p99]``, oldest first."""
         return list(self._points)
 
     def recent(self, now: Reading) -> dict[str, Any]:
@@ -81,6 +86,7 @@ class Trail:
         return {
             "seconds": round(now.at - before.at, 3),
             "requests": now.requests - before.requests,
+            "errors": now.errors - before.errors,
             "failed": now.failed - before.failed,
             "buckets": list(_between(before, now)),
         }

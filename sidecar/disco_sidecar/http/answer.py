@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import httptools
 
-from .fields import NOT_IN_RESPONSES
+from .fields import NOT_IN_RESPONSES, NOT_IN_TRAILERS
 
 __all__ = ["AnswerReader", "BadAnswer"]
 
@@ -149,6 +149,9 @@ class AnswerReader:
             self._parser = None
             self.rest = data[upgrade.args[0] :]
         except httptools.HttpParserCallbackError as error:
+            if self.status and self.is_complete:
+                self._note_excess()
+                return
             cause = error.__context__ or error.__cause__
             if isinstance(cause, _Excess):
                 self._parser, self.is_persistent = None, False
@@ -203,15 +206,21 @@ class AnswerReader:
         self.status, self.opening, length, self.is_persistent, self.instance, self.retry_after = known
         self.length = length
         self.is_chunked = False
-        size = len(data) - len(self._known_head)
+        start = len(self._known_head)
+        size = len(data) - start
         if size > length:
             data, size, self.is_persistent = data[: length - size], length, False
         if size > LONG:
-            self.pieces.append(memoryview(data)[-size:])
+            self.pieces.append(memoryview(data)[start : start + size])
         elif size:
-            self.pieces.append(data[-size:])
+            self.pieces.append(data[start : start + size])
         self._left = length - size
         self.is_complete = size == length
+
+    def _note_excess(self) -> None:
+        """More came than it said: whatever that is, nobody asked for it."""
+        self.is_persistent = False
+        self._parser = None
 
     # ---- what the parser finds
 
@@ -220,16 +229,21 @@ class AnswerReader:
             raise _Excess
 
     def on_status(self, reason: bytes) -> None:
+        if self.is_complete:
+            raise BadAnswer("it sent more than it said")
         self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.is_complete:
+            raise BadAnswer("it sent more than it said")
         self._size += len(name) + len(value)
         if self._size > MOST_BYTES:
             raise BadAnswer("its head is too large")
         lower = name.lower()
         if lower not in NOT_IN_RESPONSES:
             if self.status:
-                self.trailers.append(b"%b: %b\r\n" % (name, value))
+                if lower not in NOT_IN_TRAILERS and b"_" not in lower:
+                    self.trailers.append(b"%b: %b\r\n" % (name, value))
             else:
                 self._fields.append((lower, b"%b: %b\r\n" % (name, value)))
                 if lower == b"retry-after":

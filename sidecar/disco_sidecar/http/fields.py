@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from .refusal import Refused
 
-__all__ = ["MOST_FIELDS", "NOT_IN_RESPONSES", "Fields", "pass_on", "read_fields"]
+__all__ = ["MOST_FIELDS", "NOT_IN_RESPONSES", "NOT_IN_TRAILERS", "Fields", "pass_on", "read_fields"]
 
 MOST_FIELDS = 100
 """Fields of one head."""
@@ -68,7 +68,22 @@ _TELLING = frozenset(
         b"x-disco-deadline",
     }
 )
-_SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding", b"upgrade", b"expect"})
+_SINGLE = _TELLING - {b"connection", b"accept"}
+NOT_IN_TRAILERS = frozenset(
+    {
+        b"authorization",
+        b"cache-control",
+        b"content-encoding",
+        b"content-range",
+        b"content-type",
+        b"cookie",
+        b"max-forwards",
+        b"pragma",
+        b"range",
+        b"set-cookie",
+    }
+)
+"""What would change the meaning of a message that has been acted on (RFC 9110, 6.5.1), beside what is never passed on."""
 
 
 class Fields(NamedTuple):
@@ -76,8 +91,8 @@ class Fields(NamedTuple):
 
     A named tuple, because one is made for nearly every request, and they are made in a fraction of the time. ``length``: the
     ``Content-Length``. ``attempt`` and ``deadline`` (milliseconds): what a caller that uses the SDK says of its call.
-    ``passed``: the lines to pass on. ``is_closing`` and ``is_keeping``: what HTTP/1.1 and HTTP/1.0 go by. ``is_switching``: it asks for
-    another protocol, and not for h2c, whose requests would pass us unseen.
+    ``passed``: the lines to pass on. ``is_closing`` and ``is_keeping``: what HTTP/1.1 and HTTP/1.0 go by. ``is_switching``: it
+    asks for another protocol, and not for h2c, whose requests would pass us unseen.
     """
 
     host: bytes | None
@@ -140,7 +155,7 @@ def read_fields(block: bytes) -> Fields:
         is_chunked or bool(length),
         is_closing,
         b"keep-alive" in connection and not is_closing,
-        upgrade is not None and b"upgrade" in connection and not upgrade.lower().startswith(_NO_TUNNEL),
+        upgrade is not None and b"upgrade" in connection and _is_tunnelled(upgrade),
         upgrade,
         get(b"expect"),
         get(b"origin"),
@@ -160,7 +175,8 @@ def pass_on(block: bytes) -> bytes:
     lines.pop()
     if len(lines) > MOST_FIELDS:
         raise Refused(431, "too_many_fields", f"more than {MOST_FIELDS} trailer fields", is_final=True)
-    return b"".join([_read_line(line, "trailer").passed for line in lines])
+    read = [_read_line(line, "trailer") for line in lines]
+    return b"".join([line.passed for line in read if line.name not in NOT_IN_TRAILERS])
 
 
 # Clients repeat themselves and each other: what a line means is found out once. Read by one thread alone.
@@ -215,6 +231,11 @@ def _is_chunked(found: dict[bytes, bytes]) -> bool:
     if coding.lower() != b"chunked":
         raise Refused.bad("the only Transfer-Encoding that is understood is chunked")
     return True
+
+
+def _is_tunnelled(upgrade: bytes) -> bool:
+    """Whether all the protocols that are offered are such that may pass through unseen."""
+    return not any(each.strip(b" \t").startswith(_NO_TUNNEL) for each in upgrade.lower().split(b","))
 
 
 def _number(value: bytes | None) -> int | None:

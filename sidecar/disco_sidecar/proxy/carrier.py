@@ -83,7 +83,7 @@ class Carrier:
         raise NotImplementedError
 
     def more(self) -> None:
-        """More of the request's body is here."""
+        """More of the request may be here."""
         connection = self._connection
         self.touched = monotonic()
         if connection is not None and not self.is_sent:
@@ -93,7 +93,7 @@ class Carrier:
         now = self._attempt_began = self.touched = send.began
         self._send = send
         pool = self._pool = self.service.pool(send.endpoint)
-        connection = None if send.is_fresh else pool.take(now)
+        connection = None if send.is_fresh else pool.take(now, is_careful=not self._call.is_idempotent)
         if connection is not None:
             self._is_warm = True
             self._use(connection, send)

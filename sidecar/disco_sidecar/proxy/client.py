@@ -47,6 +47,7 @@ class Client(asyncio.Protocol):
         "_named",
         "_opening",
         "_reader",
+        "_reading_since",
         "_refusal",
         "address",
         "exchange",

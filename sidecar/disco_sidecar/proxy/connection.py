@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from typing import TYPE_CHECKING, cast
 
 from ..http.answer import AnswerReader, BadAnswer
@@ -21,6 +22,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_poll",
         "answer",
         "exchange",
         "idle_since",
@@ -36,6 +38,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.answer = AnswerReader()
+        self._poll: select.poll | None = None
         self.exchange: Carrier | None = None
         self.pool: Pool | None = None
         self.idle_since = 0.0
@@ -49,6 +52,14 @@ class Connection(asyncio.Protocol):
         self.exchange = None
         self.is_lost = True
         self.transport.abort()
+
+    def has_news(self) -> bool:
+        """Whether something has arrived that nobody waits for: as a rule the end of the connection."""
+        poll = self._poll
+        if poll is None:
+            poll = self._poll = select.poll()
+            poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN | select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def hold(self) -> None:
         """Read no more for now."""

@@ -14,6 +14,7 @@ from discoclient.calling.flow import CallFlow
 from discoclient.calling.steps import End, Send, Sleep
 from discoclient.model.outcome import Outcome, OutcomeKind
 
+from ..http.answer import BadAnswer
 from ..http.heads import answer_head
 from ..http.reading import Message
 from ..http.refusal import Refused
@@ -108,6 +109,9 @@ class Exchange(Carrier):
             self._pass_on(connection, [])
         elif answer.status:
             assert self._send is not None
+            if answer.is_upgraded and not self.message.wants_tunnel:
+                self.failed(BadAnswer("it changed the protocol unasked"))
+                return
             self._decide(outcome_of(answer, self._send, now - self._attempt_began, is_warm=self._is_warm))
 
     def failed(self, error: Exception) -> None:

@@ -30,12 +30,20 @@ class Pool:
     def __len__(self) -> int:
         return len(self._idle)
 
-    def take(self, now: float) -> Connection | None:
-        """The freshest that is still good, or none."""
+    def take(self, now: float, *, is_careful: bool = False) -> Connection | None:
+        """The freshest that is still good, or none.
+
+        *is_careful*: also look whether the instance has closed it and the loop has yet to be told. A request that can't be sent
+        twice would be lost; the others do without, for they are tried again.
+        """
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if now - connection.idle_since < self._expiry and not connection.is_lost:
+            if (
+                now - connection.idle_since < self._expiry
+                and not connection.is_lost
+                and not (is_careful and connection.has_news())
+            ):
                 connection.pool = None
                 return connection
             connection.close()

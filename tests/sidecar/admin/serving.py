@@ -28,6 +28,7 @@ class Served:
         allow_hosts: tuple[str, ...] = (),
         limits: Limits | None = None,
         port: int = 0,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.state = state if state is not None else a_state()
         self.happenings = Happenings()
@@ -51,7 +52,7 @@ class Served:
             allow_hosts=allow_hosts,
             limits=limits,
         )
-        self._loop = asyncio.new_event_loop()
+        self._loop = loop if loop is not None else asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="admin")
 
     def __enter__(self) -> Self:
@@ -87,7 +88,11 @@ class Served:
     def connect(self) -> socket.socket:
         connection = socket.socket(self._socket.family)
         connection.settimeout(10.0)
-        connection.connect(self.address)
+        try:
+            connection.connect(self.address)
+        except OSError:
+            connection.close()
+            raise
         return connection
 
     def _source(self) -> dict[str, Any]:

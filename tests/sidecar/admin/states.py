@@ -62,12 +62,13 @@ def a_service(service: str = "experiment", **fields: Any) -> dict[str, Any]:
         "recent": {
             "seconds": 60.0,
             "requests": 600,
+            "errors": 0,
             "failed": 0,
             "buckets": [0, 300, 250, 40, 9, 1] + [0] * 9,
         },
         "histogram": {"bounds": list(BOUNDS), "counts": [0, 1200, 1000, 160, 36, 4] + [0] * 9, "sum": 9.6},
         "counts": {"requests": 2400, "retries": 12},
-        "history": [[1_800_000_000 + second, 10.0, 0.0, 0.003, 0.02] for second in range(60)],
+        "history": [[1_800_000_000 + second, 10.0, 0.0, 0.0, 0.003, 0.02] for second in range(60)],
         "instances": [an_instance()],
         **fields,
     }
