@@ -153,14 +153,11 @@ class AnswerReader:
                 self._note_excess()
                 return
             cause = error.__context__ or error.__cause__
-            if isinstance(cause, _Excess):
-                self._parser, self.is_persistent = None, False
-                return
             raise cause if isinstance(cause, BadAnswer) else BadAnswer(str(cause or error)) from None
         except httptools.HttpParserError as error:
             if not self.is_complete:
                 raise BadAnswer(str(error)) from None
-            self._parser, self.is_persistent = None, False
+            self._note_excess()
         if not self.status:
             self._unread += len(data)
             if self._unread > MOST_BYTES:
@@ -188,9 +185,7 @@ class AnswerReader:
         stop = data.find(b"\r\n\r\n") + 4
         if self._interim_seen or self._is_head or self.status in _NO_BODY or not 4 < stop < MOST_KNOWN:
             return
-        if not data.startswith(
-            b"HTTP/"
-        ):  # after empty lines, where the end of the head was not what was found
+        if not data.startswith(b"HTTP/"):  # empty lines came first, and it may be their end that was found
             return
         self._known_head = data[:stop]
         self._known = (

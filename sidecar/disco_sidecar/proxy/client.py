@@ -47,7 +47,6 @@ class Client(asyncio.Protocol):
         "_named",
         "_opening",
         "_reader",
-        "_reading_since",
         "_refusal",
         "address",
         "exchange",

@@ -290,6 +290,7 @@ class Stage:
         self.attempts: list[Attempt] = []
         monkeypatch.setattr(carrier_module, "open_stream", self._open_stream)
         monkeypatch.setattr(raw_module, "open_stream", self._open_stream)
+        monkeypatch.setattr(Connection, "has_news", lambda connection: False, raising=False)
 
     async def _open(self, name: str, *, is_named: bool = False) -> Service:
         await _Wait()
