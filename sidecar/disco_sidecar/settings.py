@@ -158,6 +158,7 @@ class Settings:
                 "--workers: several processes can't share a port that is chosen when they start (port 0)"
             )
         _check(said, "max_connections", said["max_connections"] >= 1, "1 or more")
+        _check(said, "max_body", said["max_body"] >= 0, "0 bytes (no limit) or more")
         _check(said, "replay", said["replay"] >= 0, "0 bytes or more")
         if said["ca"] and not Path(said["ca"]).is_file():
             raise ConfigError(f"--ca: there is no file {said['ca']}")
@@ -170,7 +171,7 @@ class Settings:
             access_log=said["access_log"],
             drain_timeout=said["drain_timeout"],
             policy=Policy(
-                limits=Limits(),
+                limits=Limits(body=said["max_body"] or None),
                 header_timeout=said["header_timeout"],
                 idle_timeout=said["idle_timeout"],
                 read_timeout=said["read_timeout"],

@@ -27,11 +27,12 @@ _VERSION = re.compile(rb"[!-~]+ [!-~]+ HTTP/([0-9]+\.[0-9]+)\r\n")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Bytes that one message may have: ``line``: its first line (8 KiB, as nginx and Apache); ``head``: all of its head
-    (32 KiB, as Envoy takes 60 and nginx 32).
+    (32 KiB, as Envoy takes 60 and nginx 32); ``body``: its body, without the framing (default: as much as it likes).
     """
 
     line: int = 8192
     head: int = 32768
+    body: int | None = None
 
 
 class Message:
@@ -88,7 +89,7 @@ class RequestReader:
         self._buffer = bytearray()
         self._current: Message | None = None  # whose body is being read
         self._chunks: ChunkReader | None = None
-        self._left = 0
+        self._left = 0  # bytes of it that are to come; of one in chunks, those that came
         self._is_over = False
         self.is_held = False
         """What follows waits until it is known which protocol it is of."""
@@ -184,7 +185,7 @@ class RequestReader:
             self._testify(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
         self.messages.append(message)
         if fields.is_chunked:
-            self._current, self._chunks = message, ChunkReader()
+            self._current, self._chunks, self._left = message, ChunkReader(), 0
         elif fields.length:
             self._current, self._left = message, fields.length
         else:
@@ -203,7 +204,12 @@ class RequestReader:
             if not self._left:
                 self._end(message)
             return stop
+        before = len(message.pieces)
         stop = chunks.feed(data, start, message.pieces) or 0
+        if self._limits.body is not None:
+            self._left += sum(map(len, message.pieces[before:]))
+            if self._left > self._limits.body:
+                raise self._too_big()
         self._testify(data[start:stop] if stop else data[start:])
         if not stop:
             return end
@@ -257,6 +263,10 @@ class RequestReader:
         if len(head) > self._limits.line and head.find(b"\r\n", 0, self._limits.line) < 0:
             return self._too_long()
         return Refused.bad("the request line is malformed")
+
+    def _too_big(self) -> Refused:
+        text = f"the body is larger than {self._limits.body} bytes"
+        return Refused(413, "body_too_large", text, is_final=True)
 
     def _too_long(self) -> Refused:
         return Refused(
