@@ -183,6 +183,9 @@ class RequestReader:
                 b"Content-Length: %d" % fields.length if fields.length else b"Transfer-Encoding: chunked"
             )
             self._testify(b"POST / HTTP/1.1\r\n%b\r\n\r\n" % framing)
+        most = self._limits.body
+        if most is not None and fields.length is not None and fields.length > most:
+            raise self._too_big()
         self.messages.append(message)
         if fields.is_chunked:
             self._current, self._chunks, self._left = message, ChunkReader(), 0
