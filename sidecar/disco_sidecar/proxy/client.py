@@ -8,12 +8,12 @@ from collections.abc import Callable
 from time import monotonic
 from typing import cast
 
-from ..http.heads import forwarding
 from ..http.reading import Message, RequestReader
 from ..http.refusal import Refused
-from ..routing import Aim, Way, admit, aim, aim_unusual
+from ..routing import Aim, Way
 from .exchange import Exchange
 from .gate import Gate
+from .guidance import Guidance
 from .refusing import refusal_head_and_body
 from .services import Service
 from .tunnel import TunnelEnd
@@ -22,7 +22,6 @@ __all__ = ["Client"]
 
 logger = logging.getLogger("discoclient.sidecar")
 
-SLASH = ord("/")
 MOST_WAITING = 16
 """Requests that a client may send ahead (pipelining) before it is not read any more."""
 LONG = 16_384
@@ -37,14 +36,11 @@ class Client(asyncio.Protocol):
     """``is_last``: the answer under way is the last one. ``touched``: when the client did something last."""
 
     __slots__ = (
-        "_admitted",
-        "_forwarded",
-        "_forwarded_for",
+        "_guidance",
         "_head_since",
         "_holds",
         "_is_lingering",
         "_message",
-        "_named",
         "_opening",
         "_reader",
         "_refusal",
@@ -55,14 +51,13 @@ class Client(asyncio.Protocol):
         "is_last",
         "touched",
         "transport",
-        "way",
     )
 
     transport: asyncio.Transport
 
     def __init__(self, gate: Gate, way: Way) -> None:
         self.gate = gate
-        self.way = way
+        self._guidance = Guidance(way)
         self.exchange: Exchange | None = None
         self.is_full = False
         self.is_last = False
@@ -75,11 +70,6 @@ class Client(asyncio.Protocol):
         self._holds = False
         self._is_lingering = False
         self.address = ""
-        # What follows from a few fields alone holds for the next request too, if it has the same.
-        self._admitted: tuple[bytes | None, ...] | None = None
-        self._named: str | None = None
-        self._forwarded_for: tuple[bytes | None, bytes, int] | None = None
-        self._forwarded = b""
 
     # ---- asyncio's side
 
@@ -137,18 +127,10 @@ class Client(asyncio.Protocol):
     def _begin(self) -> None:
         message = self._message = self._reader.messages.popleft()
         self._head_since = 0.0
-        fields = message.fields
         try:
-            if message.target[0] != SLASH:
-                aimed = aim_unusual(message, self.way)
-            else:
-                said = fields.host, fields.origin, fields.site
-                if said != self._admitted:
-                    self._named = admit(fields, self.way)
-                    self._admitted = said
-                aimed = aim(message, self.way, self._named)
+            aimed = self._guidance.aim(message)
         except Refused as refusal:
-            self._refuse_message(refusal, message)
+            self._answer(refusal, message)
             return
         service = self.gate.services.find(aimed.service)
         if service is None:
@@ -158,30 +140,27 @@ class Client(asyncio.Protocol):
 
     async def _open(self, message: Message, aimed: Aim) -> None:
         try:
-            is_named = self.way.service is not None
+            is_named = self._guidance.way.service is not None
             service = await self.gate.services.open(aimed.service, is_named=is_named)
         except Refused as refusal:
             self._opening = None
             if aimed.is_proxied and refusal.reason == "no_instances":
                 text = f"this proxy forwards to registered services only, and {aimed.service!r} is none"
                 refusal = Refused(403, "no_open_proxy", text)
-            self._refuse_message(refusal, message)
+            self._answer(refusal, message)
             return
         except Exception:
             logger.exception("service %r could not be opened", aimed.service)
             self._opening = None
             text = f"service {aimed.service!r} could not be opened; the sidecar's log says why"
-            self._refuse_message(Refused(500, "internal", text, is_final=True), message)
+            self._answer(Refused(500, "internal", text, is_final=True), message)
             return
         self._opening = None
         self._start(message, aimed, service)
 
     def _start(self, message: Message, aimed: Aim, service: Service) -> None:
-        said = message.fields.host, aimed.prefix, message.minor
-        if said != self._forwarded_for:
-            self._forwarded = forwarding(self.address, said[0] or b"", aimed.prefix, message.minor)
-            self._forwarded_for = said
-        exchange = self.exchange = Exchange(self, message, aimed, service, self._forwarded)
+        forwarded = self._guidance.forwarded(message, aimed.prefix, self.address)
+        exchange = self.exchange = Exchange(self, message, aimed, service, forwarded)
         exchange.begin()
 
     def write(self, data: bytes) -> None:
@@ -261,10 +240,7 @@ class Client(asyncio.Protocol):
             self.gate.log(self, exchange, refusal.status, error=refusal.reason)
         self._answer(refusal, message, exchange)
 
-    def _refuse_message(self, refusal: Refused, message: Message) -> None:
-        self._answer(refusal, message, None)
-
-    def _answer(self, refusal: Refused, message: Message | None, exchange: Exchange | None) -> None:
+    def _answer(self, refusal: Refused, message: Message | None, exchange: Exchange | None = None) -> None:
         self.gate.refused[refusal.reason] += 1
         if exchange is None:
             self.gate.log_refusal(self, message, refusal)

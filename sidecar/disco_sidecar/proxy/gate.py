@@ -183,7 +183,8 @@ def _request(message: Message | None) -> dict[str, Any]:
     facts: dict[str, Any] = {"at": datetime.now(UTC).isoformat(timespec="milliseconds")}
     if message is not None:
         facts["method"] = message.method.decode()
-        facts["path"] = message.target.partition(b"?")[0].decode()  # a query may hold secrets
+        path = message.target.partition(b"?")[0]  # a query may hold secrets, and so may what is no path
+        facts["path"] = path.decode() if path.startswith(b"/") else None
     return facts
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from time import monotonic
 from typing import cast
 
@@ -16,7 +15,7 @@ from .counts import Counts
 from .gate import Gate
 from .pool import open_stream
 from .services import Service
-from .tunnel import TunnelEnd, link
+from .tunnel import TunnelEnd, link, stay_alive
 
 __all__ = ["RawClient"]
 
@@ -45,7 +44,7 @@ class RawClient(asyncio.Protocol):
         gate = self._gate
         gate.total += 1
         gate.enter_tunnel(self)
-        _stay_alive(self.transport)
+        stay_alive(self.transport)
         if len(gate.clients) + len(gate.tunnels) > gate.policy.max_connections:
             self._turn_away("too_many_connections", "too many connections")
             return
@@ -139,7 +138,7 @@ class RawClient(asyncio.Protocol):
                 else:
                     send = step
                     outcome = Outcome(OutcomeKind.RESPONSE, monotonic() - began)
-                    _stay_alive(far.transport)
+                    stay_alive(far.transport)
                 step = flow.send(outcome)
         except StopIteration as stop:
             return stop.value, send
@@ -153,10 +152,3 @@ class RawClient(asyncio.Protocol):
         self._gate.refused[reason] += 1
         logger.info("a connection for service %r is turned away: %s", self._service, text)
         self.transport.abort()
-
-
-def _stay_alive(transport: asyncio.Transport) -> None:
-    """A connection whose other end has vanished is found by the kernel: raw connections may be silent for days."""
-    connection = transport.get_extra_info("socket")
-    if connection is not None and connection.family != socket.AF_UNIX:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

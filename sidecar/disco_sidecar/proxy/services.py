@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping
+from time import monotonic
 from typing import Any
-
-from cachetools import TTLCache
 
 from discoclient.control.hub import find_address, find_override, hub
 from discoclient.model.errors import DiscoError
@@ -23,7 +22,7 @@ __all__ = ["Service", "Services"]
 logger = logging.getLogger("discoclient.sidecar")
 
 MEMORY = 1.0
-"""Seconds that the registry's list of names is believed, when it is asked about a name that is not called yet."""
+"""Seconds that the registry's list of names is believed: so often at most it is asked, whatever names clients make up."""
 ASK_TIMEOUT = 2.0
 RETRY_AFTER = 1
 
@@ -68,7 +67,8 @@ class Services:
         self._loop = loop
         self._found: dict[str, Service] = {}
         self._counts: dict[str, Counts] = {}
-        self._absent: TTLCache[str, bool] = TTLCache(maxsize=10_000, ttl=MEMORY)
+        self._names: frozenset[str] = frozenset()
+        self._names_until = 0.0
         self._asking: asyncio.Future[frozenset[str]] | None = None
         self.error: str | None = None
         """Why the registry could not be asked the last time."""
@@ -124,10 +124,11 @@ class Services:
         self._router.release()
 
     async def _check(self, name: str) -> None:
-        if name in self._absent:
-            raise _absent(name)
+        """Raises `Refused` if there is no such service, as far as can be told."""
         try:
-            names = await self.names()
+            names = self._remembered()
+            if names is None:
+                names = await self.names()
         except (DiscoError, OSError, TimeoutError) as error:
             text = str(error) or type(error).__name__
             raise Refused(
@@ -137,8 +138,10 @@ class Services:
                 retry_after=RETRY_AFTER,
             ) from None
         if name not in names:
-            self._absent[name] = True
             raise _absent(name)
+
+    def _remembered(self) -> frozenset[str] | None:
+        return self._names if monotonic() < self._names_until else None
 
     async def _ask(self) -> frozenset[str]:
         prefix = self.address.keys.all_services
@@ -154,6 +157,8 @@ class Services:
         error = None if asking.cancelled() else asking.exception()
         self.error = None if error is None else str(error) or type(error).__name__
         self.is_acquainted |= error is None
+        if error is None and not asking.cancelled():
+            self._names, self._names_until = asking.result(), monotonic() + MEMORY
 
     async def _await(self, route: Route[Pools], timeout: float) -> bool:
         if route.is_decided:

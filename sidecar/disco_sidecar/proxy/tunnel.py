@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from .client import Client
     from .connection import Connection
 
-__all__ = ["TunnelEnd", "join", "link"]
+__all__ = ["TunnelEnd", "join", "link", "stay_alive"]
 
 
 class TunnelEnd(asyncio.Protocol):
@@ -84,8 +85,9 @@ def join(
     link(near, far)
     near.transport, far.transport = client.transport, connection.transport
     near.is_full, far.is_full = client.is_full, connection.is_full
-    near.transport.set_protocol(near)
-    far.transport.set_protocol(far)
+    for end in (near, far):
+        end.transport.set_protocol(end)
+        stay_alive(end.transport)
     if first:
         near.transport.write(first)
     if behind:
@@ -96,3 +98,10 @@ def join(
         else:
             end.transport.resume_reading()
     return near
+
+
+def stay_alive(transport: asyncio.Transport) -> None:
+    """A connection whose other end has vanished is found by the kernel: raw connections may be silent for days."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None and connection.family != socket.AF_UNIX:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
