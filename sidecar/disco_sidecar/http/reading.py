@@ -119,9 +119,6 @@ class RequestReader:
                 return
             data = bytes(self._buffer)
             self._buffer.clear()
-        self._read(data)
-
-    def _read(self, data: bytes) -> None:
         start, end = 0, len(data)
         while start < end:
             if self._is_over:
