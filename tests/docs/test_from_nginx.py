@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,11 @@ class Host:
         for name in ("8001", "8002"):
             command = [sys.executable, "-m", "http.server", self.port[name], "--bind", "127.0.0.1"]
             self._services.append(spawn(command, cwd=self._folder))
+        for name in (
+            "8001",
+            "8002",
+        ):  # before nginx asks: whom it can't reach it leaves alone for ten seconds
+            eventually(partial(self.is_open, name), timeout=SLOW, what="it listens")
         done = self.nginx()
         assert done.returncode == 0, done.stderr
         eventually(lambda: self.get("8080").status_code == 200, timeout=SLOW, what="nginx reaches a service")
@@ -120,9 +126,9 @@ class Host:
         except httpx.TransportError as error:
             raise AssertionError(f"{error!r}; the shell said {self.said}") from error
 
-    def is_refused(self, port: str) -> bool:
+    def is_open(self, port: str) -> bool:
         with socket.socket() as client:
-            return client.connect_ex(("127.0.0.1", int(self.port[port]))) != 0
+            return client.connect_ex(("127.0.0.1", int(self.port[port]))) == 0
 
     def state(self) -> dict[str, Any]:
         url = f"http://127.0.0.1:{self.port['7501']}/api/services"
@@ -190,7 +196,7 @@ def test_the_five_commands_as_pasted_move_the_client_and_the_way_back_is_one(
 
         assert nothing == ""
         said = here.type(start)
-        eventually(lambda: not here.is_refused("8090"), timeout=SLOW, what="the sidecar listens beside nginx")
+        eventually(lambda: here.is_open("8090"), timeout=SLOW, what="the sidecar listens beside nginx")
         assert said == ""
         assert alike(here.type(try_it)) == alike(tried)
         assert here.get("8080").headers["server"].startswith("nginx")
@@ -199,7 +205,7 @@ def test_the_five_commands_as_pasted_move_the_client_and_the_way_back_is_one(
         assert alike(here.type(hand_over)) == alike(handed)
         eventually(lambda: here.get("8080").headers["via"] == "1.1 disco-sidecar", timeout=SLOW)
         assert here.get("8080").content == before.content
-        eventually(lambda: here.is_refused("8090"), timeout=SLOW, what="the first sidecar has ended")
+        eventually(lambda: not here.is_open("8090"), timeout=SLOW, what="the first sidecar has ended")
         assert here.nginx("-s", "reload").returncode != 0, "nginx has ended"
         assert here.state()["sidecar"]["pid"] != old
         assert '"status": 200' in (tmp_path / "access.log").read_text()
