@@ -126,10 +126,10 @@ def aim_unusual(message: Message, way: Way) -> Aim:
 
 
 def _check_site(fields: Fields, way: Way) -> None:
-    """Whether a browser sends this for a page of ours."""
-    if fields.site is not None and fields.site.lower() == b"cross-site":
-        raise _across("Sec-Fetch-Site: cross-site")
+    """Whether a browser sends this for a page of ours. Its ``Origin`` decides, if it names one."""
     if fields.origin is None:
+        if fields.site is not None and fields.site.lower() == b"cross-site":
+            raise _across("Sec-Fetch-Site: cross-site")
         return
     origin = _ORIGIN.fullmatch(fields.origin.lower())
     if origin is not None:

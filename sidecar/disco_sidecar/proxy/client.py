@@ -241,8 +241,8 @@ class Client(asyncio.Protocol):
         self._answer(refusal, message, exchange)
 
     def _answer(self, refusal: Refused, message: Message | None, exchange: Exchange | None = None) -> None:
-        self.gate.refused[refusal.reason] += 1
         if exchange is None:
+            self.gate.refused[refusal.reason] += 1
             self.gate.log_refusal(self, message, refusal)
         is_closing = (
             refusal.is_final
