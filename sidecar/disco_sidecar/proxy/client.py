@@ -95,7 +95,7 @@ class Client(asyncio.Protocol):
         if exchange is not None:
             if not exchange.is_sent and exchange.message.has_body:
                 exchange.more()
-        elif self._opening is None and reader.messages:
+        elif self._opening is None and reader.messages and not self.is_full:
             self._begin()
         if (reader.messages or not reader.is_between) and self._is_ahead():
             self.hold()
@@ -121,6 +121,8 @@ class Client(asyncio.Protocol):
         self.is_full = False
         if self.exchange is not None:
             self.exchange.release_instance()
+        else:
+            self._next()  # who does not take the answers gets no more of them
 
     # ---- one request
 
@@ -200,9 +202,9 @@ class Client(asyncio.Protocol):
                 except Refused as malformed:
                     self._refuse_reading(malformed)
                     return
-            if self._holds:
+            if self._holds and not self._is_ahead():
                 self.release()
-            if reader.messages:
+            if reader.messages and not self.is_full:
                 self.gate.loop.call_soon(self._next)
 
     def _next(self) -> None:
