@@ -22,7 +22,7 @@ from typing import TypeAlias
 
 from ..balancing.view import View
 from ..model.events import AttemptEnded, AttemptStarted, BudgetExhausted, Event
-from ..model.outcome import Outcome, OutcomeKind
+from ..model.outcome import UNAVAILABLE, Outcome, OutcomeKind
 from ..model.schedule import full_jitter
 from .hedging import Race
 from .learning import learn
@@ -33,6 +33,10 @@ from .steps import READ, Call, End, Send, Sleep, Step
 __all__ = ["CallFlow", "Caller"]
 
 CallFlow: TypeAlias = Generator[Step, Outcome | None, End]
+
+
+_DOUBTFUL = UNAVAILABLE | {421, 429}
+"""Statuses after which another attempt may follow."""
 
 
 class Caller:
@@ -74,11 +78,19 @@ class Caller:
         ledger.record(now)
         return send
 
-    def is_done(self, send: Send, outcome: Outcome, now: float) -> bool:
-        """Whether *outcome* of a first attempt ends the call, and was learnt from. Not for hooks, hedges and whole bodies."""
-        if outcome.kind is not OutcomeKind.RESPONSE or cause_of(outcome) is not None:
+    def is_done(self, send: Send, status: int, latency: float, now: float, *, is_warm: bool) -> bool:
+        """Whether a first attempt's answer of *status* ends the call, and was learnt from: as a rule it does.
+
+        Else a flow of the attempt is to be told its outcome. Not for calls with hooks, hedges or a body that is wanted whole.
+        """
+        ticket = send.ticket
+        if status in _DOUBTFUL or ticket.is_probe or self.ledger.is_curious:
             return False
-        learn(send, outcome, self.ledger, now, self.rng, self.emit)
+        endpoint = ticket.endpoint
+        if status >= 500:
+            endpoint.note_server_error()
+        window = self.ledger.policies.outlier.success_window
+        endpoint.learn_success(ticket, latency, now, is_warm=is_warm, window=window)
         return True
 
     def flow(self, call: Call, send: Send | None = None) -> CallFlow:

@@ -91,7 +91,9 @@ OPTIONS = (
     Option("discovery_timeout", float, 2.0, "S", "seconds for the first knowledge of a service (default: 2)"),
     Option("drain_timeout", float, 30.0, "S", "seconds to finish what is under way at the end (default: 30)"),
     Option("max_connections", int, 4096, "N", "connections of clients (default: 4096)"),
-    Option("max_body", int, 0, "BYTES", "the largest body that is taken; 0: as large as it likes (default: 0)"),
+    Option(
+        "max_body", int, 0, "BYTES", "the largest body that is taken; 0: as large as it likes (default: 0)"
+    ),
     Option(
         "replay", int, 65536, "BYTES", "bodies up to this size are kept for another attempt (default: 65536)"
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -30,25 +31,16 @@ class Carrier:
     ``is_sent``: whether the whole request is, in this attempt.
     """
 
-    __slots__ = (
-        "_attempt_began",
-        "_began",
-        "_call",
-        "_connecting",
-        "_connection",
-        "_forwarded",
-        "_is_warm",
-        "_kept",
-        "_pool",
-        "_send",
-        "aim",
-        "client",
-        "is_sent",
-        "message",
-        "service",
-        "touched",
-        "tried",
-    )
+    # Of the class, until there is something else to say: what most requests never need is not written for each.
+    tried: Sequence[str] = ()
+    _send: Send | None = None
+    _pool: Pool | None = None
+    _connection: Connection | None = None
+    _connecting: asyncio.Task[None] | None = None
+    _kept: list[bytes] | None = None
+    _is_warm = False
+    is_sent = False
+    """Whether the instance has the whole request."""
 
     def __init__(
         self, client: Client, message: Message, aim: Aim, service: Service, forwarded: bytes
@@ -59,16 +51,10 @@ class Carrier:
         self.aim = aim
         self.service = service
         self.touched = self._began = self._attempt_began = now
-        self.tried: list[str] = []
         self._forwarded = forwarded
         self._call = call_of(message, client.gate.policy.replay, now)
-        self._kept: list[bytes] | None = [] if self._call.is_replayable else None
-        self._send: Send | None = None
-        self._pool: Pool | None = None
-        self._connection: Connection | None = None
-        self._connecting: asyncio.Task[None] | None = None
-        self._is_warm = False
-        self.is_sent = False
+        if message.has_body and self._call.is_replayable:
+            self._kept = []
 
     def fail(self, kind: OutcomeKind, error: Exception) -> None:
         """The attempt ended without an answer."""

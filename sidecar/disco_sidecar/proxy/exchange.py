@@ -14,7 +14,6 @@ from discoclient.calling.flow import CallFlow
 from discoclient.calling.steps import End, Send, Sleep
 from discoclient.model.outcome import Outcome, OutcomeKind
 
-from ..http.answer import BadAnswer
 from ..http.heads import answer_head
 from ..http.reading import Message
 from ..http.refusal import Refused
@@ -38,17 +37,17 @@ class Exchange(Carrier):
     ``status``: of the answer that the client gets; 0 while there is none.
     """
 
-    __slots__ = ("_flow", "_is_committed", "_is_rechunked", "_timer", "status")
+    # Of the class, until there is something else to say: what nearly no request needs is not written for each.
+    status = 0
+    _flow: CallFlow | None = None  # from the moment on that more than one attempt may be needed
+    _timer: asyncio.TimerHandle | None = None
+    _is_committed = False  # to the answer that is here
+    _is_rechunked = False
 
     def __init__(
         self, client: Client, message: Message, aim: Aim, service: Service, forwarded: bytes
     ) -> None:
         super().__init__(client, message, aim, service, forwarded)
-        self.status = 0
-        self._flow: CallFlow | None = None  # from the moment on that more than one attempt may be needed
-        self._timer: asyncio.TimerHandle | None = None
-        self._is_committed = False  # to the answer that is here
-        self._is_rechunked = False
         counts = service.counts
         counts.requests += 1
         counts.in_flight += 1
@@ -68,16 +67,12 @@ class Exchange(Carrier):
 
     def _decide(self, outcome: Outcome | None) -> None:
         flow = self._flow
-        if flow is None:
-            send, caller = self._send, self.service.caller
-            assert send is not None
-            assert outcome is not None
-            if caller.is_done(send, outcome, self.touched):
-                self._deliver()
-                return
-            flow = self._flow = caller.flow(self._call, send)
-            next(flow)
         try:
+            if flow is None:
+                send = self._send
+                assert send is not None
+                flow = self._flow = self.service.caller.flow(self._call, send)
+                next(flow)
             step = flow.send(outcome)
         except StopIteration as stop:
             self._end(stop.value)
@@ -109,10 +104,13 @@ class Exchange(Carrier):
             self._pass_on(connection, [])
         elif answer.status:
             assert self._send is not None
-            if answer.is_upgraded and not self.message.wants_tunnel:
-                self.failed(BadAnswer("it changed the protocol unasked"))
-                return
-            self._decide(outcome_of(answer, self._send, now - self._attempt_began, is_warm=self._is_warm))
+            send, latency, is_warm = self._send, now - self._attempt_began, self._is_warm
+            if self._flow is None and self.service.caller.is_done(
+                send, answer.status, latency, now, is_warm=is_warm
+            ):
+                self._deliver()
+            else:
+                self._decide(outcome_of(answer, send, latency, is_warm=is_warm))
 
     def failed(self, error: Exception) -> None:
         """The instance closed, or said what can't be understood, or nothing for too long."""
@@ -132,7 +130,8 @@ class Exchange(Carrier):
         assert send is not None
         name = type(error).__name__
         self.touched = now
-        self.tried.append(f"{send.endpoint.id} ({send.endpoint.instance.address}): {str(error) or name}")
+        line = f"{send.endpoint.id} ({send.endpoint.instance.address}): {str(error) or name}"
+        self.tried = [*self.tried, line]
         self._decide(Outcome(kind, now - self._attempt_began, is_warm=self._is_warm, error=name))
 
     # ---- how it ends

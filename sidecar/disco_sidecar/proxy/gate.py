@@ -137,7 +137,7 @@ class Gate:
         if error is not None:
             facts["error"] = error
         if exchange.tried:
-            facts["tried"] = exchange.tried
+            facts["tried"] = list(exchange.tried)
         self._log_line(json.dumps(facts))
 
     def log_refusal(self, client: Client, message: Message | None, refusal: Refused) -> None:

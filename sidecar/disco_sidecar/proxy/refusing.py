@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from email.utils import formatdate
 from typing import Any
 
@@ -15,7 +16,7 @@ from .services import RETRY_AFTER, Service
 __all__ = ["refusal_head_and_body", "refusal_of"]
 
 
-def refusal_of(end: End, service: Service, tried: list[str]) -> Refused:
+def refusal_of(end: End, service: Service, tried: Sequence[str]) -> Refused:
     """For a call that ended without an answer to pass on. *tried*: the failed attempts."""
     name = service.name
     if end is End.NO_INSTANCES:
@@ -39,7 +40,7 @@ def refusal_of(end: End, service: Service, tried: list[str]) -> Refused:
 def refusal_head_and_body(
     refusal: Refused,
     service: Service | None,
-    tried: list[str],
+    tried: Sequence[str],
     *,
     wants_json: bool,
     is_head: bool,
@@ -50,7 +51,7 @@ def refusal_head_and_body(
     if service is not None:
         facts |= {"service": service.name, **service.knowledge()}
     if tried:
-        facts["tried"] = tried
+        facts["tried"] = list(tried)
     if wants_json:
         body, kind = json.dumps(facts).encode() + b"\n", b"application/json"
     else:
