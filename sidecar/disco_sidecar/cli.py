@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import ssl
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
@@ -12,12 +13,16 @@ from typing import Any, NoReturn
 from discoclient.model.errors import ConfigError
 
 from . import __version__
-from .settings import OPTIONS, Settings, gather
+from .options import CONFIG, OPTIONS, gather
+from .running.access_log import check_log
+from .running.program import program
+from .running.worker import find_worker
+from .settings import Settings
 
 __all__ = ["main"]
 
 PROG = "disco-sidecar"
-FAILED, USAGE = 1, 2
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
@@ -35,7 +40,10 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = PROG) -> int:
     flags = {option.name: known[option.name] for option in OPTIONS if known[option.name] is not None}
     try:
         _set_up_logging(os.environ)
-        settings = Settings.of(gather(flags, os.environ, config=known["config"]))
+        worker = find_worker(os.environ)
+        settings = Settings.of(
+            gather(flags, os.environ, config=known["config"]) if worker is None else worker.said
+        )
         _check_early(settings)
     except ConfigError as error:
         return _complain(prog, error, USAGE)
@@ -43,7 +51,8 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = PROG) -> int:
         print(_describe(settings))
         return 0
     if prog != PROG:
-        os.execv(sys.executable, [sys.executable, "-m", "disco_sidecar", *said])
+        command = program(said)
+        os.execv(command[0], command)
     from .running.process import run  # only now: it loads the proxy
 
     try:
@@ -52,6 +61,8 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = PROG) -> int:
         return _complain(prog, error, USAGE)
     except OSError as error:
         return _complain(prog, error, FAILED)
+    except KeyboardInterrupt:  # before it served
+        return INTERRUPTED
 
 
 DESCRIPTION = """\
@@ -66,10 +77,13 @@ Requests are balanced over the live instances of a service, by the SDK's own cod
 """
 EPILOG = """\
 Each option may also stand in the environment (DISCO_SIDECAR_ALLOW_HOST=a,b) and in
-the --config file (allow_host = ["a", "b"]); a flag wins over both.
+the --config file (allow_host = ["a", "b"]). A flag wins over both, and the environment
+over the file.
 
-SIGTERM: finish what is under way, and end. SIGHUP: the same, as soon as a new process
-has taken over. $DISCO_LOG (debug ... critical; default warning): the log on standard error.
+SIGTERM, SIGINT: finish what is under way, and end; a second SIGINT ends it at once.
+SIGHUP: a new process, with the configuration as it is by then, takes over, and this one
+ends as after SIGTERM; if the new one fails this one goes on. SIGUSR1: open the access log
+again, after it was moved away. $DISCO_LOG (debug ... critical; default warning): the log on standard error.
 
 Examples:
     {prog} --listen 8081=experiment
@@ -101,7 +115,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"disco-sidecar {__version__}")
-    parser.add_argument("--config", metavar="FILE", help="a TOML file with the options below")
+    parser.add_argument(
+        "--config", metavar="FILE", help=f"a TOML file with the options below (default: ${CONFIG}, else none)"
+    )
     parser.add_argument(
         "--check", action="store_true", help="check the options, say what they mean, and exit"
     )
@@ -114,7 +130,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         if option.kind is bool:
             settings["action"] = "store_true"
         else:
-            settings |= {"type": option.kind, "metavar": option.metavar}
+            settings["metavar"] = option.metavar
             if option.is_many:
                 settings["action"] = "append"
         parser.add_argument(option.flag, **settings)
@@ -122,17 +138,26 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 
 
 def _check_early(settings: Settings) -> None:
-    """What else would be found out only by the first request."""
+    """What else would be found out only when it runs, or by the first request."""
     from discoclient.balancing.balancer import find_balancer
     from discoclient.control.hub import find_address
 
-    find_balancer(settings.balancer)
+    try:
+        find_balancer(settings.balancer)
+    except ConfigError as error:
+        raise ConfigError(f"--balancer: {error}") from error
     try:
         address = find_address(settings.registry)
     except ConfigError as error:
         raise ConfigError(f"$DISCO_REGISTRY: {error}") from error
     if address.scheme == "memory":
         raise ConfigError("$DISCO_REGISTRY: memory:// lives within one process, and this is another one")
+    if settings.policy.ca is not None:
+        try:
+            ssl.create_default_context(cafile=settings.policy.ca)
+        except OSError as error:  # an SSLError is one
+            raise ConfigError(f"--ca {settings.policy.ca}: {error.strerror or error}") from error
+    check_log(settings.access_log)
 
 
 def _describe(settings: Settings) -> str:

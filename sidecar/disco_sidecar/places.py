@@ -12,9 +12,11 @@ from discoclient.model.instance import check_service
 
 __all__ = ["Kind", "Listener", "Place", "parse_listener", "parse_place"]
 
-_PORT = re.compile(r"[0-9]{1,5}")
-LOCALHOST = "localhost"
-"""Both loopback addresses."""
+LOOPBACK = "127.0.0.1"
+"""The usual loopback address stands for the loopback: a client that tries ``::1`` first has to find us, too."""
+LONGEST_PATH = 100
+"""Bytes. The kernel's own limit is 107."""
+_PLACE = re.compile(r"(?:(?:\[(?P<six>[^][]+)\]|(?P<four>[^][:]+)):)?(?P<port>[0-9]{1,5})")
 
 
 class Kind(StrEnum):
@@ -27,9 +29,9 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """``host`` is an IP address, or ``localhost`` for both of the loopback's. ``path``: a Unix socket's, in place of both."""
+    """``host`` is an IP address as Python writes it. ``path``: a Unix socket's, in place of host and port."""
 
-    host: str = LOCALHOST
+    host: str = LOOPBACK
     port: int = 0
     path: str | None = None
 
@@ -41,26 +43,20 @@ class Place:
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach it."""
-        return self.path is not None or self.host == LOCALHOST or ipaddress.ip_address(self.host).is_loopback
-
-    def overlaps(self, other: Place) -> bool:
-        """Whether they can't both be listened on."""
-        if self.path is not None or other.path is not None:
-            return self.path == other.path
-        if not self.port or self.port != other.port:
-            return False
-        wild = {"0.0.0.0", "::"}
-        return bool(set(self.hosts) & set(other.hosts)) or bool(wild & {self.host, other.host})
+        return self.path is not None or ipaddress.ip_address(self.host).is_loopback
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The addresses to bind; all but the first only where there is such a network.
+        """The addresses to bind; all but the first only where there is such a network."""
+        return (LOOPBACK, "::1") if self.host == LOOPBACK else (self.host,)
 
-        The usual loopback address stands for the loopback: a client that tries ``::1`` first has to find us, too.
-        """
-        if self.host in (LOCALHOST, "127.0.0.1"):
-            return ("127.0.0.1", "::1")
-        return (self.host,)
+    def overlaps(self, other: Place) -> bool:
+        """Whether not both can be listened on."""
+        if self.path is not None or other.path is not None:
+            return self.path == other.path
+        if self.port != other.port or self.port == 0:
+            return False
+        return any(_is_within(one, another) for one in self.hosts for another in other.hosts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +75,16 @@ def parse_place(text: str, what: str) -> Place:
     """``PORT``, ``ADDR:PORT``, ``[ADDR]:PORT`` or ``unix:PATH``; *what* names the option. Raises `ConfigError`."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
-        if not path or len(path.encode()) > 100 or "\0" in path:
-            raise ConfigError(f"{what} unix:PATH takes a path of 1 to 100 bytes; got {path!r}")
+        if not path or len(path.encode(errors="replace")) > LONGEST_PATH or "\0" in path:
+            raise ConfigError(f"{what} unix:PATH takes a path of 1 to {LONGEST_PATH} bytes; got {path!r}")
         return Place(path=path)
-    host, _, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    host = host or LOCALHOST
-    if _PORT.fullmatch(port) is None or int(port) > 65535 or not _is_host(host):
+    match = _PLACE.fullmatch(text) if text.isascii() else None
+    host = None if match is None else _host(match["six"], match["four"])
+    if match is None or host is None or int(match["port"]) > 65535:
         raise ConfigError(
-            f"{what} takes PORT, ADDR:PORT, [ADDR]:PORT or unix:PATH, ADDR an IP address; got {text!r}"
+            f"{what} takes PORT, ADDR:PORT, [ADDR]:PORT (IPv6) or unix:PATH, ADDR an IP address or localhost; got {text!r}"
         )
-    return Place(host, int(port))
+    return Place(host, int(match["port"]))
 
 
 def parse_listener(kind: Kind, text: str) -> Listener:
@@ -106,9 +100,19 @@ def parse_listener(kind: Kind, text: str) -> Listener:
     return Listener(kind, parse_place(place, what), service)
 
 
-def _is_host(host: str) -> bool:
+def _host(six: str | None, four: str | None) -> str | None:
+    """The address in its one spelling; ``None`` if it is none."""
     try:
-        ipaddress.ip_address(host)
+        if six is not None:
+            return str(ipaddress.IPv6Address(six))
+        return LOOPBACK if four in (None, "localhost") else str(ipaddress.IPv4Address(str(four)))
     except ValueError:
-        return host == LOCALHOST
-    return True
+        return None
+
+
+def _is_within(one: str, other: str) -> bool:
+    """Whether a socket on one of two addresses keeps the other from being bound. Our IPv6 sockets are of IPv6 alone."""
+    first, second = ipaddress.ip_address(one), ipaddress.ip_address(other)
+    if first.version != second.version:
+        return False
+    return first == second or first.is_unspecified or second.is_unspecified

@@ -15,7 +15,7 @@ from ..proxy.counts import BOUNDS
 from ..proxy.gate import Gate
 from ..proxy.services import Services
 from ..settings import Settings
-from .sockets import Sockets
+from .bound import Sockets
 
 __all__ = ["observe", "ways"]
 

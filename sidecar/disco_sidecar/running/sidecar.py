@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from discoclient.model.errors import DiscoError
 from discoclient.model.instance import Instance
@@ -24,8 +22,9 @@ from ..proxy.raw import RawClient
 from ..proxy.services import Services
 from ..routing import Way
 from ..settings import Settings
+from .access_log import AccessLog
+from .bound import Sockets
 from .looking import observe
-from .sockets import Sockets
 
 __all__ = ["Sidecar"]
 
@@ -48,8 +47,9 @@ class Sidecar:
             options["zone"] = settings.zone
         self.settings = settings
         self.services = Services(settings.registry, options, loop=loop)
-        self._log_file: IO[str] | None = None
-        self.gate = Gate(self.services, settings.policy, loop=loop, log_line=self._open_log())
+        self._log = None if settings.access_log is None else AccessLog(settings.access_log)
+        log_line = None if self._log is None else self._log.write
+        self.gate = Gate(self.services, settings.policy, loop=loop, log_line=log_line)
         self._sockets = sockets
         self._loop = loop
         self._servers: list[asyncio.Server] = []
@@ -92,12 +92,21 @@ class Sidecar:
         self.gate.close()
         if self._dns is not None:
             await self._dns.close()
-        if self._admin is not None:
-            await self._admin.close()
+        await self.leave_admin()
         self.services.close()
         await asyncio.sleep(0)
-        if self._log_file is not None:
-            self._log_file.close()
+        if self._log is not None:
+            self._log.close()
+
+    async def leave_admin(self) -> None:
+        """Who looks sees another process from now on."""
+        admin, self._admin = self._admin, None
+        if admin is not None:
+            await admin.close()
+
+    def reopen_log(self) -> None:
+        if self._log is not None:
+            self._log.reopen()
 
     def unready(self) -> list[str]:
         """What keeps requests sent here from being answered, beside what the services themselves show."""
@@ -170,21 +179,3 @@ class Sidecar:
     async def _learn(self, service: str) -> None:
         with suppress(Exception):  # the request that needs it will say why
             await self.services.open(service, is_named=True)
-
-    def _open_log(self) -> Callable[[str], None] | None:
-        where = self.settings.access_log
-        if where is None:
-            return None
-        out = sys.stdout if where == "-" else Path(where).open("a", encoding="utf-8", buffering=1)  # noqa: SIM115
-        if out is not sys.stdout:
-            self._log_file = out
-
-        def log_line(line: str) -> None:
-            try:
-                out.write(line + "\n")
-                if out is sys.stdout:
-                    out.flush()
-            except OSError:  # a full disk or a closed pipe must not stop the traffic
-                return
-
-        return log_line

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import socket
 import stat
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from discoclient.model.errors import ConfigError
+from discoclient.system.listeners import find_owner
 
 from ..places import Kind, Listener, Place
-from .takeover import Occupied, ask
+from .bound import Sockets, close_sockets
+from .takeover import Occupied, Taken, ask
 
-__all__ = ["OURS", "Sockets", "close_sockets", "inherited", "open_sockets"]
+__all__ = ["OURS", "inherited", "open_sockets"]
+
+logger = logging.getLogger("discoclient.sidecar")
 
 BACKLOG = 2048
 FIRST_DESCRIPTOR = 3
@@ -25,53 +30,44 @@ OURS = "DISCO_SIDECAR_SOCKETS"
 """The variable by which one of our processes tells another the descriptors that it left open for it."""
 PATIENCE = 3.0
 """Seconds that an address may be between two hands: its old owner ends, and its new one has not taken it over yet."""
+ALIVE_TIMEOUT = 1.0
 
 
-class Sockets(dict[Listener, list[socket.socket]]):
-    """By listener. ``lent``: those of whoever started us, who keeps them."""
+def inherited(environ: MutableMapping[str, str]) -> list[socket.socket]:
+    """The listening sockets that whoever started us has handed over, if they are meant for this process.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.lent: set[Listener] = set()
-
-
-def inherited(environ: Mapping[str, str]) -> list[socket.socket]:
-    """The listening sockets that whoever started us has handed over, if they are meant for this process."""
-    ours = environ.get(OURS)
-    if ours:
-        return [_adopt(int(descriptor)) for descriptor in ours.split(",")]
-    if environ.get("LISTEN_PID") not in (str(os.getpid()), None):
+    What was said of them is taken out of *environ*: it is not meant for processes that we start. Raises `ConfigError`.
+    """
+    ours, pid = environ.pop(OURS, None), environ.pop("LISTEN_PID", None)
+    count, _ = environ.pop("LISTEN_FDS", ""), environ.pop("LISTEN_FDNAMES", None)
+    if ours is not None:
+        return [_adopt(int(descriptor)) for descriptor in ours.split(",") if descriptor]
+    if pid != str(os.getpid()):
         return []
-    count = environ.get("LISTEN_FDS", "0")
-    if not count.isdigit():
-        return []
+    if not count.isdecimal():
+        raise ConfigError(f"$LISTEN_FDS is the number of sockets that were handed over; got {count!r}")
     return [_adopt(FIRST_DESCRIPTOR + number) for number in range(int(count))]
 
 
-def close_sockets(sockets: Sockets, *, keep: Collection[Listener]) -> None:
-    """*keep*: those that another process has by now, whose Unix sockets' files are its."""
-    for listener, bound in sockets.items():
-        for each in bound:
-            each.close()
-        path = listener.place.path
-        if path is not None and listener not in keep and listener not in sockets.lent:
-            with suppress(OSError):
-                Path(path).unlink()
-
-
 def _adopt(descriptor: int) -> socket.socket:
-    os.set_inheritable(descriptor, False)
-    found = socket.socket(fileno=descriptor)
+    try:
+        os.set_inheritable(descriptor, False)
+        found = socket.socket(fileno=descriptor)
+    except OSError as error:
+        raise ConfigError(f"$LISTEN_FDS: descriptor {descriptor} is no socket: {error.strerror}") from error
     found.setblocking(False)
     return found
 
 
-def open_sockets(listeners: Sequence[Listener], given: Sequence[socket.socket]) -> Sockets:
-    """The sockets for each of *listeners*: of those that were *given*, or taken over, or new ones.
+def open_sockets(
+    listeners: Sequence[Listener], given: Sequence[socket.socket], *, is_heir: bool = False
+) -> Sockets:
+    """The sockets for each of *listeners*: of those that were *given*, or taken over, or new ones. *is_heir*: see `ask`.
 
     Raises `ConfigError` for a given one that nothing is configured for, and `OSError` for an address that is taken.
     """
     opened = Sockets()
+    taken: set[Listener] = set()
     left = list(given)
     try:
         for listener in listeners:
@@ -79,35 +75,53 @@ def open_sockets(listeners: Sequence[Listener], given: Sequence[socket.socket]) 
                 continue
             mine = [each for each in left if _is_at(each, listener.place)]
             left = [each for each in left if each not in mine]
-            opened[listener] = mine or _open(listener)
             if mine:
-                opened.lent.add(listener)
+                opened.add(listener, mine, is_lent=True)
+                continue
+            found = _open(listener, is_heir=is_heir)
+            if isinstance(found, Taken):
+                taken.add(listener)
+                if not is_heir:
+                    logger.warning(
+                        "%s is shared with the sidecar that listens there, pid %d, until that one ends",
+                        listener,
+                        found.pid,
+                    )
+                opened.add(listener, found.sockets, is_lent=found.is_lent)
+            else:
+                opened.add(listener, found, is_lent=False)
+        if left:
+            names = ", ".join(_name(each) for each in left)
+            raise ConfigError(
+                f"a socket was handed over ($LISTEN_FDS) for {names}, and nothing is configured to listen there"
+            )
     except BaseException:
-        for sockets in opened.values():
-            for each in sockets:
-                each.close()
+        close_sockets(opened, keep=taken)
+        for each in left:
+            each.close()
         raise
-    if left:
-        names = ", ".join(_name(each) for each in left)
-        raise ConfigError(
-            f"a socket was handed over ($LISTEN_FDS) for {names}, and nothing is configured to listen there"
-        )
     return opened
 
 
-def _open(listener: Listener) -> list[socket.socket]:
+def _open(listener: Listener, *, is_heir: bool) -> list[socket.socket] | Taken:
     deadline = time.monotonic() + PATIENCE
+    place = listener.place
+    if is_heir:
+        with suppress(Occupied):
+            return ask(listener, is_heir=True)
     while True:
         try:
-            return _bind(listener.place)
+            return _bind(place)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise OSError(error.errno, f"{listener}: {error.strerror}") from error
+        if place.path is not None and not _is_socket(place.path):
+            raise OSError(errno.EEXIST, f"{listener}: there is a file that is no socket; it is left as it is")
         try:
-            return ask(listener)
+            return ask(listener, is_heir=is_heir)
         except Occupied as error:
             if error.is_lasting or time.monotonic() > deadline:
-                raise OSError(errno.EADDRINUSE, f"{listener}: {error}") from error
+                raise OSError(errno.EADDRINUSE, f"{listener}: {error}{_owner(place)}") from error
         time.sleep(0.05)
 
 
@@ -148,7 +162,7 @@ def _bind_path(path: str) -> socket.socket:
         try:
             bound.bind(path)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE or _is_alive(path):
+            if error.errno != errno.EADDRINUSE or not _is_socket(path) or _is_alive(path):
                 raise
             with suppress(FileNotFoundError):
                 Path(path).unlink()  # somebody who was killed has left it
@@ -161,25 +175,46 @@ def _bind_path(path: str) -> socket.socket:
     return bound
 
 
-def _is_alive(path: str) -> bool:
-    """Whether somebody listens at *path*, or it is no socket and so not ours to remove."""
-    if not stat.S_ISSOCK(Path(path).stat().st_mode):
+def _is_socket(path: str) -> bool:
+    """Anything else is not ours to remove."""
+    try:
+        return stat.S_ISSOCK(os.lstat(path).st_mode)
+    except FileNotFoundError:  # removed since
         return True
+
+
+def _is_alive(path: str) -> bool:
+    """Whether somebody listens at *path*."""
     with socket.socket(socket.AF_UNIX) as caller:
+        caller.settimeout(ALIVE_TIMEOUT)
         try:
             caller.connect(path)
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, FileNotFoundError):
             return False
+        except (TimeoutError, BlockingIOError):  # it has no time for us
+            return True
     return True
+
+
+def _owner(place: Place) -> str:
+    """Who listens there, if that can be found out."""
+    pid = find_owner(place.port) if place.path is None and place.port else None
+    if pid is None:
+        return ""
+    try:
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return f"; pid {pid} listens on port {place.port}"
+    return f"; {name}, pid {pid}, listens on port {place.port}"
 
 
 def _is_at(bound: socket.socket, place: Place) -> bool:
     name = bound.getsockname()
-    if bound.family == socket.AF_UNIX:
-        return place.path is not None and name == place.path
+    if isinstance(name, str | bytes):
+        return place.path is not None and os.path.abspath(os.fsdecode(name)) == os.path.abspath(place.path)
     return place.path is None and name[0] in place.hosts and name[1] == place.port
 
 
 def _name(bound: socket.socket) -> str:
     name = bound.getsockname()
-    return f"unix:{name}" if bound.family == socket.AF_UNIX else f"{name[0]}:{name[1]}"
+    return f"unix:{os.fsdecode(name)}" if isinstance(name, str | bytes) else f"{name[0]}:{name[1]}"

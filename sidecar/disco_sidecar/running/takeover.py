@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import json
-import logging
 import os
 import socket
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 
-from ..places import Listener, Place
+from ..places import Listener
+from .bound import Sockets
 
-__all__ = ["Occupied", "Offer", "ask"]
-
-logger = logging.getLogger("discoclient.sidecar")
+__all__ = ["Occupied", "Offer", "Taken", "ask", "is_trusted"]
 
 TIMEOUT = 1.0
 MOST_SOCKETS = 8
+LONGEST_NAME = 107
+AGAIN = 0.1
+"""Seconds until a name is tried again that the process before us still has."""
 
 
 class Occupied(Exception):
@@ -34,13 +38,25 @@ class Occupied(Exception):
         self.is_lasting = is_lasting
 
 
-def ask(listener: Listener) -> list[socket.socket]:
-    """The sockets of the sidecar that listens there now, as our own. Raises `Occupied`."""
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """``pid``: who has them, too. ``is_lent``: they belong to whoever started that one."""
+
+    pid: int
+    sockets: list[socket.socket]
+    is_lent: bool
+
+
+def ask(listener: Listener, *, is_heir: bool = False) -> Taken:
+    """The sockets of the sidecar that listens there now, as our own. Raises `Occupied`.
+
+    *is_heir*: that sidecar itself has started us to follow it, so that the address may stand for something else from now on.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
         asking.settimeout(TIMEOUT)
         try:
-            asking.connect(_name(listener.place))
-            if _user(asking) not in (os.getuid(), 0):
+            asking.connect(_name(listener, os.getppid() if is_heir else 0))
+            if not is_trusted(_who(asking)[1]):
                 raise Occupied("a process of another user listens there", is_lasting=True)
             data, descriptors, _, _ = socket.recv_fds(asking, 4096, MOST_SOCKETS)
         except (ConnectionRefusedError, FileNotFoundError):
@@ -53,38 +69,46 @@ def ask(listener: Listener) -> list[socket.socket]:
             ) from error
     sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
     try:
-        said = json.loads(data)
-        if said["listener"] != str(listener):
+        if not sockets:
+            raise Occupied("the sidecar that listens there is just ending", is_lasting=False)
+        try:
+            said = json.loads(data)
+            pid, theirs, is_lent = int(said["pid"]), str(said["listener"]), bool(said["lent"])
+        except (ValueError, KeyError, TypeError):
+            raise Occupied("who listens there does not speak our language", is_lasting=True) from None
+        if theirs != str(listener) and not is_heir:
             raise Occupied(
-                f"a sidecar (pid {said['pid']}) listens there for something else: {said['listener']}",
-                is_lasting=True,
+                f"a sidecar (pid {pid}) listens there for something else: {theirs}", is_lasting=True
             )
-    except (ValueError, KeyError, TypeError):
-        raise Occupied("who listens there does not speak our language", is_lasting=True) from None
     except Occupied:
         for each in sockets:
             each.close()
         raise
     for each in sockets:
         each.setblocking(False)
-    logger.warning(
-        "%s is shared with the sidecar that listens there, pid %s, until that one ends", listener, said["pid"]
-    )
-    return sockets
+    return Taken(pid, sockets, is_lent)
 
 
 class Offer:
-    """Lets a process of the same user take part in *sockets*, for as long as they are ours."""
+    """Lets a process of the same user take part in *sockets*, for as long as they are ours.
+
+    *on_given* is told each listener that another process has by now, and that one's pid.
+    """
 
     def __init__(
-        self, sockets: Mapping[Listener, Sequence[socket.socket]], loop: asyncio.AbstractEventLoop
+        self, sockets: Sockets, loop: asyncio.AbstractEventLoop, on_given: Callable[[Listener, int], object]
     ) -> None:
         self._sockets = sockets
         self._loop = loop
+        self._on_given = on_given
         self._offering: dict[Listener, socket.socket] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self.given: set[Listener] = set()
-        """Those that another process has, too."""
+        self._given: dict[Listener, set[int]] = {}
+
+    @property
+    def given(self) -> set[Listener]:
+        """Those that another process has, too, which lives."""
+        return {listener for listener, pids in self._given.items() if any(map(_lives, pids))}
 
     def begin(self) -> None:
         """Names that the process before us still holds are taken when they are free."""
@@ -94,7 +118,7 @@ class Offer:
                 continue
             offering = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             try:
-                offering.bind(_name(listener.place))
+                offering.bind(_name(listener, os.getpid()))
                 offering.listen(8)
             except OSError as error:
                 offering.close()
@@ -102,16 +126,17 @@ class Offer:
                 continue
             self._offering[listener] = offering
             self._loop.add_reader(offering.fileno(), self._give, listener, offering)
-        if missing:
-            self._timer = self._loop.call_later(0.1, self.begin)
+        self._timer = self._loop.call_later(AGAIN, self.begin) if missing else None
 
-    def close(self) -> None:
+    def close(self, *, but: Listener | None = None) -> None:
+        """Offer nothing more, *but* this one."""
         if self._timer is not None:
             self._timer.cancel()
-        for offering in self._offering.values():
-            self._loop.remove_reader(offering.fileno())
-            offering.close()
-        self._offering.clear()
+        for listener, offering in list(self._offering.items()):
+            if listener != but:
+                del self._offering[listener]
+                self._loop.remove_reader(offering.fileno())
+                offering.close()
 
     def _give(self, listener: Listener, offering: socket.socket) -> None:
         try:
@@ -119,23 +144,55 @@ class Offer:
         except OSError:
             return
         with asking:
-            if _user(asking) not in (os.getuid(), 0):
+            pid, user = _who(asking)
+            if not is_trusted(user):
                 return
-            said = json.dumps({"pid": os.getpid(), "listener": str(listener)}).encode()
+            said = {
+                "pid": os.getpid(),
+                "listener": str(listener),
+                "lent": listener in self._sockets.lent,
+            }
+            descriptors = [each.fileno() for each in self._sockets[listener]]
             try:
-                socket.send_fds(asking, [said], [each.fileno() for each in self._sockets[listener]])
+                socket.send_fds(asking, [json.dumps(said).encode()], descriptors)
             except OSError:
                 return
-            self.given.add(listener)
+            self._given.setdefault(listener, set()).add(pid)
+            self._on_given(listener, pid)
 
 
-def _name(place: Place) -> str:
-    """In the abstract namespace, which is the network namespace's, as ports are."""
-    return f"\0disco-sidecar/{os.getuid()}/{place}"
+def is_trusted(user: int) -> bool:
+    """Whether a process of *user* may have our sockets, or we its. Root could take them anyway."""
+    return user in (os.getuid(), 0)
 
 
-def _user(connected: socket.socket) -> int:
-    """Whose process is at the other end."""
+def _name(listener: Listener, pid: int) -> str:
+    """In the abstract namespace, which is the network namespace's, as ports are. *pid*: whose offer it is.
+
+    It is the address' alone, but for a port that was chosen at the start: that only an heir can know.
+    """
+    place = listener.place
+    if place.path is not None:
+        where = f"unix:{os.path.abspath(place.path)}"
+    else:
+        where = str(place) if place.port else f"{listener}/{pid}"
+    name = f"\0disco-sidecar/{os.getuid()}/{where}"
+    if len(name.encode()) > LONGEST_NAME:
+        name = f"\0disco-sidecar/{os.getuid()}/{hashlib.sha256(where.encode()).hexdigest()}"
+    return name
+
+
+def _who(connected: socket.socket) -> tuple[int, int]:
+    """The pid and the user of the process at the other end."""
     credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    user: int = struct.unpack("3i", credentials)[1]
-    return user
+    pid, user, _ = struct.unpack("3i", credentials)
+    return pid, user
+
+
+def _lives(pid: int) -> bool:
+    with suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+    return True

@@ -6,7 +6,10 @@ import asyncio
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from ..places import Kind, Listener, Place
 from ..settings import Settings
@@ -18,10 +21,15 @@ WORKER = "DISCO_SIDECAR_WORKER"
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """``number`` counts from 0. ``admin``: the path of the Unix socket on which it tells its supervisor how it does."""
+    """``number`` counts from 0. ``admin``: the path of the Unix socket on which it tells its supervisor how it does.
+
+    ``said``: the values of the options, as the supervisor has them: a file of options that was changed meanwhile counts from
+    the next SIGHUP on, and not when a worker happens to die.
+    """
 
     number: int
     admin: str
+    said: Mapping[str, Any]
 
     def settings(self, settings: Settings) -> Settings:
         """Its own, of those for all."""
@@ -34,7 +42,7 @@ class Worker:
         return replace(settings, listeners=tuple(listeners), workers=1)
 
     def environ(self) -> dict[str, str]:
-        return {WORKER: json.dumps({"number": self.number, "admin": self.admin})}
+        return {WORKER: json.dumps({"number": self.number, "admin": self.admin, "said": dict(self.said)})}
 
     def at_parents_end(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
         """Call *callback* when the supervisor is gone, killed for instance: it holds the other end of our standard input."""
@@ -45,6 +53,11 @@ class Worker:
                 callback()
 
         loop.add_reader(0, heard)
+
+    def tidy(self) -> None:
+        """Remove the folder of the admin sockets, if its supervisor can't do it any more and we are the last to go."""
+        with suppress(OSError):
+            Path(self.admin).parent.rmdir()
 
 
 def find_worker(environ: Mapping[str, str]) -> Worker | None:
