@@ -139,13 +139,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 
 def _check_early(settings: Settings) -> None:
     """What else would be found out only when it runs, or by the first request."""
-    from discoclient.balancing.balancer import find_balancer
+    from discoclient.balancing.balancer import BALANCERS
     from discoclient.control.hub import find_address
 
-    try:
-        find_balancer(settings.balancer)
-    except ConfigError as error:
-        raise ConfigError(f"--balancer: {error}") from error
+    if settings.balancer not in BALANCERS:
+        raise ConfigError(f"--balancer is one of {', '.join(BALANCERS)}; got {settings.balancer!r}")
     try:
         address = find_address(settings.registry)
     except ConfigError as error:
