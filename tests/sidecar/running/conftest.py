@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,11 +11,14 @@ from tests.sidecar.running.starting import Starter
 from tests.support.processes import Processes
 from tests.support.servers import HttpServer, Servers
 
+USED = ("DISCO_REGISTRY", "DISCO_ZONE", "DISCO_LOG", "NOTIFY_SOCKET")
+
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DISCO_REGISTRY", "DISCO_ZONE", "DISCO_LOG", "NOTIFY_SOCKET"):
-        monkeypatch.delenv(name, raising=False)
+    for name in os.environ:
+        if name.startswith(("DISCO_SIDECAR_", "LISTEN_")) or name in USED:
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -308,9 +307,3 @@ def test_help_names_every_option_and_its_default(capsys: pytest.CaptureFixture[s
             assert f"(default: {text})" in said, option.name
     for signal in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"):
         assert signal in said
-
-
-def test_what_is_said_to_the_default_is_the_default() -> None:
-    assert settings({}).workers == 1
-    assert settings({}).admin is not None
-    assert os.environ.get("DISCO_REGISTRY") is None
