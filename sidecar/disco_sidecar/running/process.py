@@ -126,7 +126,8 @@ class _Life:
         return 0
 
     async def _start(self) -> None:
-        await self._served.start()
+        follows = self._heir.is_one if self._worker is None else self._worker.follows
+        await self._served.start(follows=follows)
         _settle()
         await self._served.until_ready()
 

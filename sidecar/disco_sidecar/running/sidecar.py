@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
@@ -13,6 +14,7 @@ from discoclient.model.instance import Instance
 from discoclient.model.policy import RetryPolicy
 
 from ..admin.happenings import Happenings
+from ..admin.readiness import unready
 from ..admin.server import AdminServer
 from ..http.refusal import Refused
 from ..places import Kind, Listener
@@ -30,6 +32,9 @@ __all__ = ["Sidecar"]
 
 ASK_AGAIN = 0.5
 """Seconds between two tries to reach a registry that has not answered yet."""
+
+PATIENCE = 5
+"""How many times the time for a first knowledge one that follows another may take to know what it has to."""
 
 
 class Sidecar:
@@ -53,12 +58,22 @@ class Sidecar:
         self._sockets = sockets
         self._loop = loop
         self._servers: list[asyncio.Server] = []
+        self._observer = observe(settings, sockets, self.services, self.gate, self.happenings, self.unready)
         self._admin: AdminServer | None = None
         self._dns: Any = None
         self._opening: set[asyncio.Task[None]] = set()
 
-    async def start(self) -> None:
-        """Accept from now on, and learn of the services that are named in the configuration."""
+    async def start(self, *, follows: bool = False) -> None:
+        """Learn of the services that are named in the configuration, and accept from now on.
+
+        *follows*: another process serves the same addresses, and knows whom to call. Then we do not take a share of its
+        requests before we know, too: old knowledge is better than none. Raises `OSError` when that takes too long.
+        """
+        self._later(self._meet_registry())
+        for service in sorted({each.service for each in self.settings.listeners if each.service is not None}):
+            self._later(self._learn(service))
+        if follows:
+            await self._until_knowing(PATIENCE * self.settings.discovery_timeout)
         self.gate.begin()
         for listener, sockets in self._sockets.items():
             make = self._protocol(listener)
@@ -67,9 +82,6 @@ class Sidecar:
                     self._servers.append(await self._loop.create_server(make, sock=bound.dup(), backlog=2048))
         await self._open_admin()
         await self._open_dns()
-        self._later(self._meet_registry())
-        for service in sorted({each.service for each in self.settings.listeners if each.service is not None}):
-            self._later(self._learn(service))
 
     async def until_ready(self) -> None:
         """It is, once it was started: what is not known yet is waited for by the requests that need it."""
@@ -127,13 +139,10 @@ class Sidecar:
         listener = self.settings.admin
         if listener is None:
             return
-        observer = observe(
-            self.settings, self._sockets, self.services, self.gate, self.happenings, self.unready
-        )
         self._admin = AdminServer(
-            observer.state,
+            self._observer.state,
             sockets=[bound.dup() for bound in self._sockets[listener]],
-            sample=observer.sample,
+            sample=self._observer.sample,
             subscribe=self.happenings.subscribe,
             allow_hosts=[name.decode() for name in self.settings.hosts],
         )
@@ -175,6 +184,16 @@ class Sidecar:
                 await self.services.names()
                 return
             await asyncio.sleep(ASK_AGAIN)
+
+    async def _until_knowing(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while True:
+            reasons = unready(self._observer.state())
+            if not reasons:
+                return
+            if time.monotonic() > deadline:
+                raise OSError(f"not ready within {timeout:g} s: {'; '.join(reasons)}")
+            await asyncio.sleep(0.02)
 
     async def _learn(self, service: str) -> None:
         with suppress(Exception):  # the request that needs it will say why

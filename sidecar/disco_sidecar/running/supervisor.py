@@ -10,6 +10,7 @@ import signal
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +64,12 @@ class Supervisor:
         self._shown = ways(settings, sockets)
         self._registry = str(find_address(settings.registry))
 
-    async def start(self) -> None:
-        """Begin to start them."""
+    async def start(self, *, follows: bool = False) -> None:
+        """Begin to start them. *follows*: see `Sidecar.start`."""
         loop = asyncio.get_running_loop()
         for number in range(self._settings.workers):
             worker = Worker(number, str(self._folder / f"{number}.sock"), self._settings.said)
-            self._tasks.append(loop.create_task(self._keep(worker)))
+            self._tasks.append(loop.create_task(self._keep(worker, follows=follows)))
             self._tasks.append(loop.create_task(self._watch(worker)))
         listener = self._settings.admin
         if listener is not None:
@@ -123,14 +124,14 @@ class Supervisor:
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGUSR1)
 
-    async def _keep(self, worker: Worker) -> None:
+    async def _keep(self, worker: Worker, *, follows: bool) -> None:
         """Have one run, always."""
         wait = START_AGAIN
         while not self._ends():
             began = time.monotonic()
             text = f"worker {worker.number}"
             try:
-                process = await self._spawn(worker)
+                process = await self._spawn(replace(worker, follows=follows or bool(self._answering)))
             except OSError as error:
                 text += f" could not be started: {error}"
             else:
@@ -146,6 +147,7 @@ class Supervisor:
                     # What keeps it from starting keeps the next one, too.
                     self._all_here.set_exception(OSError(f"{text} before it served"))
                     return
+            follows = False
             wait = START_AGAIN if time.monotonic() - began > GROWN_UP else min(SLOWEST, wait * 2)
             text += f"; another is started in {wait:g} s"
             logger.error("%s", text)

@@ -22,6 +22,7 @@ WORKER = "DISCO_SIDECAR_WORKER"
 @dataclass(frozen=True, slots=True)
 class Worker:
     """``number`` counts from 0. ``admin``: the path of the Unix socket on which it tells its supervisor how it does.
+    ``follows``: others serve already, see `Sidecar.start`.
 
     ``said``: the values of the options, as the supervisor has them: a file of options that was changed meanwhile counts from
     the next SIGHUP on, and not when a worker happens to die.
@@ -30,6 +31,7 @@ class Worker:
     number: int
     admin: str
     said: Mapping[str, Any]
+    follows: bool = False
 
     def settings(self, settings: Settings) -> Settings:
         """Its own, of those for all."""
@@ -42,7 +44,8 @@ class Worker:
         return replace(settings, listeners=tuple(listeners), workers=1)
 
     def environ(self) -> dict[str, str]:
-        return {WORKER: json.dumps({"number": self.number, "admin": self.admin, "said": dict(self.said)})}
+        facts = {"number": self.number, "admin": self.admin, "said": dict(self.said), "follows": self.follows}
+        return {WORKER: json.dumps(facts)}
 
     def at_parents_end(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
         """Call *callback* when the supervisor is gone, killed for instance: it holds the other end of our standard input."""

@@ -116,7 +116,7 @@ class Started:
         return pid
 
     def said_error(self, text: str) -> str:
-        eventually(lambda: text in self.errors, what=f"{text!r} among the errors", timeout=10)
+        assert wait_until(lambda: text in self.errors, timeout=15.0), f"no {text!r} in {self.errors}"
         return self.errors
 
 
@@ -126,6 +126,8 @@ class Starter:
     def __init__(self, processes: Processes, registry: str) -> None:
         self._processes = processes
         self._mark = f"disco-test-{uuid.uuid4().hex}"
+        self.env = {"DISCO_TEST_MARK": self._mark}
+        """What marks a process as one to be ended with the others."""
         self._notified: list[Notified] = []
         self.registry = registry
 
@@ -136,16 +138,17 @@ class Starter:
         admin: int | None = None,
         env: Mapping[str, str] | None = None,
         cwd: str | os.PathLike[str] | None = None,
+        registry: str | None = None,
     ) -> Started:
         notified = Notified()
         self._notified.append(notified)
         port, admin = port or free_port(), admin or free_port()
         process = self._processes.python(
-            "-m",
-            "disco_sidecar",
-            *("--registry", self.registry, "--bind", str(port), "--admin", str(admin)),
+            *("-P", "-m", "disco_sidecar"),
+            *("--registry", registry or self.registry) if registry != "" else (),
+            *("--bind", str(port), "--admin", str(admin)),
             *options,
-            env={"DISCO_TEST_MARK": self._mark, "NOTIFY_SOCKET": notified.path, **(env or {})},
+            env={**self.env, "NOTIFY_SOCKET": notified.path, **(env or {})},
             cwd=cwd,
         )
         return Started(process, notified, port, admin)
@@ -153,6 +156,14 @@ class Starter:
     def alive(self) -> set[int]:
         """All that live of what was started."""
         return {pid for pid in marked(f"DISCO_TEST_MARK={self._mark}") if is_alive(pid)}
+
+    def workers(self) -> set[int]:
+        """Those of them that are workers, once they have become a program of their own."""
+        return {pid for pid in self.alive() if b"DISCO_SIDECAR_WORKER=" in _environ(pid)}
+
+    def successors(self) -> set[int]:
+        """Those of them that are to follow another, and have become a program of their own."""
+        return {pid for pid in self.alive() if b"DISCO_SIDECAR_READY=" in _environ(pid)}
 
     def __enter__(self) -> Self:
         return self
@@ -220,6 +231,13 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def _environ(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
 
 
 @contextlib.contextmanager

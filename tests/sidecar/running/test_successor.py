@@ -13,7 +13,7 @@ import pytest
 
 from tests.sidecar.running.starting import Connecting, Starter, is_alive, paused
 from tests.support.eventually import eventually
-from tests.support.servers import HttpServer, Servers
+from tests.support.servers import HttpServer, Servers, refused_port
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -87,6 +87,23 @@ def test_one_that_fails_leaves_the_first_one_serving_and_the_next_try_may_succee
     assert started.hang_up() != started.pid
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_one_that_would_know_nothing_does_not_take_over(workers: str, start: Starter, tmp_path: Path) -> None:
+    """With the registry away, the old process still knows whom to call, and a new one does not."""
+    config = tmp_path / "toml"
+    config.write_text(f"registry = '{start.registry}'\ndiscovery_timeout = 0.1")
+    started = start("--config", str(config), "--workers", workers, registry="").wait_ready()
+    assert started.get() == 200
+    with refused_port() as port:
+        config.write_text(f"registry = 'etcd://127.0.0.1:{port}'\ndiscovery_timeout = 0.1")
+        with Connecting(f"{started.url}/experiment/") as connecting:
+            started.kill(signal.SIGHUP)
+            started.said_error("SIGHUP: the successor failed (exit code 1); this process goes on")
+    assert connecting.failures == []  # it has not taken a share of the requests either
+    assert "not ready within 0.5 s: the registry has not answered yet" in started.errors
+    assert started.get() == 200
+
+
 def test_one_that_failed_after_it_had_the_sockets_does_not_keep_the_file(
     start: Starter, tmp_path: Path
 ) -> None:
@@ -107,7 +124,7 @@ def test_one_that_failed_after_it_had_the_sockets_does_not_keep_the_file(
 def test_a_second_one_meanwhile_changes_nothing_and_an_end_ends_both(start: Starter) -> None:
     started = start().wait_ready()
     started.kill(signal.SIGHUP)
-    second = eventually(lambda: start.alive() - {started.pid}, what="a successor", timeout=10).pop()
+    second = eventually(start.successors, what="a successor", timeout=15).pop()
     with paused(second):  # it can't get ready
         started.kill(signal.SIGHUP)
         started.said_error(f"SIGHUP: a successor (pid {second}) is about to take over already")
@@ -120,7 +137,7 @@ def test_a_second_one_meanwhile_changes_nothing_and_an_end_ends_both(start: Star
 def test_a_successor_of_a_killed_one_serves_all_the_same(start: Starter) -> None:
     started = start().wait_ready()
     started.kill(signal.SIGHUP)
-    second = eventually(lambda: start.alive() - {started.pid}, what="a successor", timeout=10).pop()
+    second = eventually(start.successors, what="a successor", timeout=15).pop()
     with paused(second):
         started.kill(signal.SIGKILL)
         started.process.wait()
