@@ -35,6 +35,10 @@ class Sockets(dict[Listener, list[socket.socket]]):
         path, known = listener.place.path, self._files.get(listener)
         return path is not None and known is not None and _file(path) == known
 
+    def forget(self, listener: Listener) -> None:
+        """It is removed: what is there from now on is another one's, even if it gets the same number."""
+        self._files.pop(listener, None)
+
 
 def close_sockets(
     sockets: Sockets,
@@ -52,6 +56,7 @@ def close_sockets(
         if path is not None and listener not in keep and sockets.owns(listener):
             with suppress(OSError):
                 Path(path).unlink()
+            sockets.forget(listener)
 
 
 def _file(path: str) -> tuple[int, int] | None:

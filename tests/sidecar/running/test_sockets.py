@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from disco_sidecar.places import Kind, Listener, Place, parse_place
+from disco_sidecar.running import bound
 from disco_sidecar.running import sockets as module
 from disco_sidecar.running.bound import Sockets, close_sockets
 from disco_sidecar.running.sockets import OURS, inherited, open_sockets
@@ -48,8 +49,8 @@ def listening(stack: ExitStack, address: tuple[str, int] | str) -> socket.socket
 
 
 def test_the_loopback_is_both_its_addresses_at_one_port(stack: ExitStack) -> None:
-    (bound,) = opened(stack, listener("0")).values()
-    names = [sock.getsockname()[:2] for sock in bound]
+    (both,) = opened(stack, listener("0")).values()
+    names = [sock.getsockname()[:2] for sock in both]
     assert names == [("127.0.0.1", names[0][1]), ("::1", names[0][1])]
 
 
@@ -120,6 +121,18 @@ def test_its_file_stays_when_it_is_another_ones_by_now(tmp_path: Path, stack: Ex
     path = tmp_path / "a"
     sockets = open_sockets([listener(f"unix:{path}")], [])
     path.rename(tmp_path / "b")
+    listening(stack, str(path))
+    close_sockets(sockets, keep=())
+    assert path.exists()
+
+
+def test_what_was_removed_once_is_not_removed_again(
+    tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bound, "_file", lambda path: (1, 1))  # a file system that uses a number again
+    path = tmp_path / "a"
+    sockets = open_sockets([listener(f"unix:{path}")], [])
+    close_sockets(sockets, keep=())
     listening(stack, str(path))
     close_sockets(sockets, keep=())
     assert path.exists()

@@ -196,19 +196,22 @@ async def test_another_users_process_gets_nothing(listener: Listener, offer: Off
     assert offer.given == set()
 
 
-def _impostor(listener: Listener, answer: bytes) -> socket.socket:
+@contextlib.contextmanager
+def _impostor(listener: Listener, answer: bytes) -> Iterator[None]:
     """Somebody who listens where a sidecar would, and answers with a socket and *answer*."""
-    server = socket.socket(socket.AF_UNIX)
-    server.bind(takeover._name(listener, 0))
-    server.listen()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(takeover._name(listener, 0))
+        server.listen()
 
-    def serve() -> None:
-        asking, _ = server.accept()
-        with asking, contextlib.suppress(OSError):  # who asked may be gone
-            socket.send_fds(asking, [answer], [server.fileno()])
+        def serve() -> None:
+            asking, _ = server.accept()
+            with asking, contextlib.suppress(OSError):  # who asked may be gone
+                socket.send_fds(asking, [answer], [server.fileno()])
 
-    threading.Thread(target=serve, daemon=True).start()
-    return server
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        yield
+        serving.join(5)
 
 
 def test_another_users_offer_is_not_taken(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
