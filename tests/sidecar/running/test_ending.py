@@ -116,6 +116,21 @@ def test_another_may_start_while_the_first_still_finishes(
     assert {second.state()["pid"] for _ in range(10)} == {second.pid}
 
 
+def test_after_a_hang_up_only_the_next_one_is_looked_at_while_the_first_still_finishes(
+    start: Starter, server: HttpServer, slow_of: list[Slow]
+) -> None:
+    started = start().wait_ready()
+    slow_of.append(slow := Slow(started, server))
+    started.kill(signal.SIGHUP)
+    second = eventually(start.successors, what="a successor", timeout=15).pop()
+    eventually(lambda: f"MAINPID={second}" in str(started.notified.drain()), what="it is ready", timeout=15)
+    pids = [started.state()["pid"] for _ in range(30)]
+    assert pids[10:] == [second] * 20  # the first few may still reach the old one
+    slow.over.set()
+    assert isinstance(slow.join(), httpx.Response)
+    assert started.process.wait() == 0
+
+
 def test_it_can_be_interrupted_before_it_serves_without_a_traceback(start: Starter) -> None:
     with socket.socket() as stranger:
         stranger.bind(("127.0.0.1", 0))
