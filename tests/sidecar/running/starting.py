@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -160,6 +161,12 @@ class Starter:
     def workers(self) -> set[int]:
         """Those of them that are workers, once they have become a program of their own."""
         return {pid for pid in self.alive() if b"DISCO_SIDECAR_WORKER=" in _environ(pid)}
+
+    def told(self, pid: int) -> dict[str, Any]:
+        """What a worker was told by its supervisor."""
+        variables = dict(line.split(b"=", 1) for line in _environ(pid).split(b"\0") if line)
+        found: dict[str, Any] = json.loads(variables[b"DISCO_SIDECAR_WORKER"])
+        return found
 
     def successors(self) -> set[int]:
         """Those of them that are to follow another, and have become a program of their own."""

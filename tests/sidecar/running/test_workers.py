@@ -82,28 +82,12 @@ def _is_up(started: Started) -> bool:
 def test_when_the_supervisor_is_killed_the_workers_end_and_leave_nothing(
     two: Started, start: Starter
 ) -> None:
-    (folder,) = _folders(two)
+    (folder,) = {Path(start.told(pid)["admin"]).parent for pid in start.workers()}
+    assert len(list(folder.iterdir())) == 2  # the sockets on which they tell how they do
     two.kill(signal.SIGKILL)
     two.process.wait()
     eventually(lambda: not start.alive(), what="the workers have ended", timeout=15)
     assert not folder.exists()
-
-
-def _folders(started: Started) -> set[Path]:
-    """Of the sockets on which the workers tell how they do."""
-    lines = Path("/proc/net/unix").read_text().splitlines()
-    found = {Path(line.split()[-1]) for line in lines if line.split()[-1].endswith((".sock",))}
-    mine = {path.parent for path in found if path.parent.name.startswith("disco-sidecar-") and path.exists()}
-    return {folder for folder in mine if _listens_in(started, folder)}
-
-
-def _listens_in(started: Started, folder: Path) -> bool:
-    transport = httpx.HTTPTransport(uds=str(folder / "0.sock"))
-    with httpx.Client(transport=transport, base_url="http://localhost") as client:
-        try:
-            return client.get("/api/services").json()["sidecar"]["pid"] in started.state()["pids"]
-        except httpx.HTTPError:
-            return False
 
 
 @pytest.mark.parametrize("to_all", [False, True], ids=["SIGTERM to one", "Ctrl-C to all"])
