@@ -14,7 +14,7 @@ from typing import Any
 
 from discoclient.model.errors import ConfigError
 
-__all__ = ["CONFIG", "OPTIONS", "Option", "gather"]
+__all__ = ["CONFIG", "OPTIONS", "PREFIX", "Option", "gather"]
 
 PREFIX = "DISCO_SIDECAR_"
 CONFIG = PREFIX + "CONFIG"

@@ -11,11 +11,11 @@ from discoclient.model.errors import ConfigError
 from discoclient.registry.address import RegistryAddress
 
 from .http.reading import Limits
-from .options import OPTIONS
+from .options import OPTIONS, PREFIX, Option, gather
 from .places import Kind, Listener, parse_listener, parse_place
 from .proxy.gate import Policy
 
-__all__ = ["Settings"]
+__all__ = ["OPTIONS", "PREFIX", "Option", "Settings", "gather"]
 
 OFF = "off"
 """In place of an address: none, not even the default."""

@@ -115,7 +115,7 @@ async def test_access_log_has_a_line_for_each_request_and_no_query(registry: str
     assert (line["service"], line["method"], line["path"], line["status"]) == (
         "experiment",
         "GET",
-        "/users",
+        "/experiment/users",
         200,
     )
 
@@ -220,6 +220,13 @@ async def test_max_connections_is_how_many_there_may_be(registry: str) -> None:
         writer.close()
         await eventually_async(lambda: not served.sidecar.gate.clients)
         assert (await served.get()).status_code == 200
+
+
+@pytest.mark.parametrize(("size", "status"), [(0, 200), (1000, 200), (999, 413)])
+async def test_max_body_is_how_large_a_body_may_be(size: int, status: int, registry: str) -> None:
+    async with serving(registry, max_body=size) as served, httpx.AsyncClient(trust_env=False) as client:
+        said = await client.put(f"{served.url}/experiment/", content=b"x" * 1000)
+    assert said.status_code == status
 
 
 @pytest.mark.parametrize(("size", "status"), [(1000, 200), (999, 502)])

@@ -71,6 +71,7 @@ VALUES: dict[str, tuple[str, str, str]] = {
     "balancer": ("random", "round_robin", "least_request"),
     "ca": ("a", "b", "c"),
     "max_connections": ("1", "2", "3"),
+    "max_body": ("1", "2", "3"),
     "replay": ("1", "2", "3"),
     **{option.name: ("1.5", "2.5", "3.5") for option in OPTIONS if option.kind is float},
 }
@@ -187,6 +188,7 @@ WRONG: list[tuple[list[str], str]] = [
     (["--workers", "2", "--bind", "0"], "can't share a port that is chosen"),
     (["--max-connections", "0"], "1 or more"),
     (["--replay", "-1"], "0 bytes or more"),
+    (["--max-body", "-1"], "0 bytes (no limit) or more"),
     *(
         (["--" + name, value], wanted)
         for name in ("header-timeout", "idle-timeout", "read-timeout", "connect-timeout", "discovery-timeout")

@@ -165,7 +165,7 @@ def test_the_access_log_goes_to_a_pipe_whose_end_does_not_end_the_traffic(start:
         url = f"http://127.0.0.1:{port}/experiment/users?token=secret"
         assert httpx.get(url).status_code == 200
         line = os.read(reading, 65536).decode()
-        assert json.loads(line)["path"] == "/users"
+        assert json.loads(line)["path"] == "/experiment/users"
         assert "secret" not in line
         os.close(reading)
         for _ in range(3):
