@@ -50,6 +50,9 @@ class Aim(NamedTuple):
     """Whether the client takes us for its proxy, and may mean any host in the world."""
 
 
+_new = tuple.__new__  # made for each request, and a third of the time that the class itself takes
+
+
 def admit(fields: Fields, way: Way) -> str | None:
     """Whether a request with these fields may come in this *way*, and the service that its ``Host`` names, if it names one.
 
@@ -65,7 +68,7 @@ def aim(message: Message, way: Way, named: str | None) -> Aim:
     """*named*: what `admit` has found. Raises `Refused` for what is not ours to forward."""
     target = message.target
     if named is not None:
-        return Aim(named, target, message.fields.host or named.encode())
+        return _new(Aim, (named, target, message.fields.host or named.encode(), b"", False))
     path = _PATH.fullmatch(target)
     if path is None:
         raise Refused(

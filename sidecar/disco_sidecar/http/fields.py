@@ -92,7 +92,8 @@ class Fields(NamedTuple):
     A named tuple, because one is made for nearly every request, and they are made in a fraction of the time. ``length``: the
     ``Content-Length``. ``attempt`` and ``deadline`` (milliseconds): what a caller that uses the SDK says of its call.
     ``passed``: the lines to pass on. ``is_closing`` and ``is_keeping``: what HTTP/1.1 and HTTP/1.0 go by. ``is_switching``: it
-    asks for another protocol, and not for h2c, whose requests would pass us unseen.
+    asks for another protocol, and not for h2c, whose requests would pass us unseen. ``is_bare``: there is nothing to add to
+    ``passed``.
     """
 
     host: bytes | None
@@ -110,6 +111,7 @@ class Fields(NamedTuple):
     attempt: int
     deadline: int | None
     passed: bytes
+    is_bare: bool
 
 
 class _Line(NamedTuple):
@@ -148,6 +150,7 @@ def read_fields(block: bytes) -> Fields:
         read = [line for line in read if line.name not in connection]
     length, is_chunked, upgrade = _length(get(b"content-length")), _is_chunked(found), get(b"upgrade")
     is_closing = b"close" in connection
+    is_switching = upgrade is not None and b"upgrade" in connection and _is_tunnelled(upgrade)
     return Fields(
         _host(get(b"host")),
         length,
@@ -155,7 +158,7 @@ def read_fields(block: bytes) -> Fields:
         is_chunked or bool(length),
         is_closing,
         b"keep-alive" in connection and not is_closing,
-        upgrade is not None and b"upgrade" in connection and _is_tunnelled(upgrade),
+        is_switching,
         upgrade,
         get(b"expect"),
         get(b"origin"),
@@ -164,6 +167,7 @@ def read_fields(block: bytes) -> Fields:
         _number(get(b"x-disco-attempt")) or 1,
         _number(get(b"x-disco-deadline")),
         b"".join([line.passed for line in read]),
+        length is None and not is_chunked and not is_switching and b"expect" not in found,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .answer import AnswerReader
 from .reading import Message
 
-__all__ = ["ALIAS", "answer_head", "forwarding", "request_head"]
+__all__ = ["ALIAS", "answer_head", "forwarding", "greeting", "request_head", "signature"]
 
 ALIAS = b"disco-sidecar"
 """What we are called in ``Via`` (RFC 9110, 7.6.3)."""
@@ -29,21 +29,41 @@ def forwarding(client: str, host: bytes, prefix: bytes, minor: int) -> bytes:
     return b"".join(lines)
 
 
+def greeting(expectation: bytes | None) -> bytes:
+    """The line that says whom a request is meant for; none for instances that nobody has named."""
+    return b"" if expectation is None else b"X-Disco-Expect: %b\r\n" % expectation
+
+
+def signature(instance: bytes, attempts: int) -> bytes:
+    """The end of an answer's head: who has answered, and how many were asked."""
+    return b"Via: 1.1 %b\r\nX-Disco-Instance: %b\r\nX-Disco-Attempts: %d\r\n\r\n" % (
+        ALIAS,
+        instance,
+        attempts,
+    )
+
+
 def request_head(
     message: Message,
-    *,
     target: bytes,
     host: bytes,
     forwarded: bytes,
-    expectation: bytes | None,
-    attempt: int,
-    deadline: int | None,
+    greeting: bytes,
+    attempt: int = 1,
+    deadline: int | None = None,
 ) -> bytes:
     """*message* as it is sent to an instance. *deadline*: milliseconds that the caller will still wait."""
     fields = message.fields
-    head = b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b" % (message.method, target, host, fields.passed, forwarded)
-    if expectation is not None:
-        head += b"X-Disco-Expect: %b\r\n" % expectation
+    head = b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b%b" % (
+        message.method,
+        target,
+        host,
+        fields.passed,
+        forwarded,
+        greeting,
+    )
+    if fields.is_bare and attempt == 1 and deadline is None:
+        return head + b"\r\n"
     if attempt > 1:
         head += b"X-Disco-Attempt: %d\r\n" % attempt
     if deadline is not None:
@@ -60,7 +80,7 @@ def request_head(
 
 
 def answer_head(
-    answer: AnswerReader, *, is_chunked: bool, is_closing: bool, is_old: bool, instance: bytes, attempts: int
+    answer: AnswerReader, *, is_chunked: bool, is_closing: bool, is_old: bool, signature: bytes
 ) -> bytes:
     """*answer* as it is sent to the client. *is_old*: to one of HTTP/1.0, who has to be told that we go on."""
     if is_chunked:
@@ -73,9 +93,4 @@ def answer_head(
         framing += b"Connection: close\r\n"
     elif is_old:
         framing += b"Connection: keep-alive\r\n"
-    return b"%b%bVia: 1.1 disco-sidecar\r\nX-Disco-Instance: %b\r\nX-Disco-Attempts: %d\r\n\r\n" % (
-        answer.opening,
-        framing,
-        instance,
-        attempts,
-    )
+    return answer.opening + framing + signature

@@ -113,15 +113,10 @@ class Carrier:
         connection.exchange = self
         connection.answer.expect(is_head=message.method == b"HEAD", may_switch=message.wants_tunnel)
         self._connection = connection
-        head = request_head(
-            message,
-            target=self.aim.target,
-            host=self.aim.host,
-            forwarded=self._forwarded,
-            expectation=send.endpoint.expectation,
-            attempt=send.number,
-            deadline=None if deadline is None else max(0, int((deadline - monotonic()) * 1000)),
-        )
+        aim, pool = self.aim, self._pool
+        assert pool is not None
+        left = None if deadline is None else max(0, int((deadline - monotonic()) * 1000))
+        head = request_head(message, aim.target, aim.host, self._forwarded, pool.greeting, send.number, left)
         if not message.has_body:
             self.is_sent = True
             connection.transport.write(head)

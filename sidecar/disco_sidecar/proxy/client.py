@@ -183,11 +183,11 @@ class Client(asyncio.Protocol):
         self.exchange = None
         if gate.has_log:
             gate.log(self, exchange, exchange.status)
-        self._go_on(exchange.message)
+        self._go_on(exchange.message, exchange.touched)
 
-    def _go_on(self, message: Message) -> None:
+    def _go_on(self, message: Message, now: float) -> None:
         """What follows *message*, whose answer is given."""
-        self.touched = monotonic()
+        self.touched = now
         refusal, self._refusal = self._refusal, None
         if self.is_last or self.gate.is_draining or not message.is_persistent:
             # Nothing may follow a last answer, least of all one that only the connection's end ends.
@@ -267,7 +267,7 @@ class Client(asyncio.Protocol):
         if is_closing:
             self._close(is_read=False)
         elif message is not None:
-            self._go_on(message)
+            self._go_on(message, monotonic())
 
     def _refuse_reading(self, refusal: Refused) -> None:
         """What the client sends can't be understood, from some point on."""

@@ -14,7 +14,7 @@ from discoclient.calling.flow import CallFlow
 from discoclient.calling.steps import End, Send, Sleep
 from discoclient.model.outcome import Outcome, OutcomeKind
 
-from ..http.heads import answer_head
+from ..http.heads import answer_head, signature
 from ..http.reading import Message
 from ..http.refusal import Refused
 from ..routing import Aim
@@ -158,13 +158,15 @@ class Exchange(Carrier):
                 client.is_last = True
         if not message.is_complete:
             client.is_last = True
+        pool, is_closing = self._pool, client.is_last or client.gate.is_draining or not message.is_persistent
+        assert pool is not None
+        tail = pool.signature if send.number == 1 else signature(send.endpoint.id.encode(), send.number)
         head = answer_head(
             answer,
             is_chunked=self._is_rechunked,
-            is_closing=client.is_last or client.gate.is_draining or not message.is_persistent,
+            is_closing=is_closing,
             is_old=not message.minor,
-            instance=send.endpoint.id.encode(),
-            attempts=send.number,
+            signature=tail,
         )
         if answer.is_upgraded:
             self._upgrade(connection, send, head)

@@ -10,6 +10,7 @@ from functools import lru_cache
 from discoclient.balancing.endpoint import Endpoint
 from discoclient.transport.wire import KEEPALIVE_MARGIN, KEEPALIVE_UNSAID
 
+from ..http.heads import greeting, signature
 from .connection import Connection
 
 __all__ = ["Pool", "Pools", "open_stream"]
@@ -18,7 +19,7 @@ __all__ = ["Pool", "Pools", "open_stream"]
 class Pool:
     """Connections to one endpoint. On the loop alone, but for `close`, which `Pools` sees to."""
 
-    __slots__ = ("_expiry", "_idle", "endpoint", "is_closed", "is_secure")
+    __slots__ = ("_expiry", "_idle", "endpoint", "greeting", "is_closed", "signature")
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -26,6 +27,9 @@ class Pool:
         self._expiry = max(0.0, (KEEPALIVE_UNSAID if said is None else said) - KEEPALIVE_MARGIN)
         self._idle: list[Connection] = []
         self.is_closed = False
+        self.greeting = greeting(endpoint.expectation)
+        self.signature = signature(endpoint.id.encode(), 1)
+        """What is said to it, and of it, for each request that it is the first to be asked for."""
 
     def __len__(self) -> int:
         return len(self._idle)

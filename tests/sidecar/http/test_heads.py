@@ -6,7 +6,7 @@ import h11
 import pytest
 
 from disco_sidecar.http.answer import AnswerReader
-from disco_sidecar.http.heads import answer_head, forwarding, request_head
+from disco_sidecar.http.heads import answer_head, forwarding, greeting, request_head, signature
 from disco_sidecar.http.reading import Limits, RequestReader
 
 
@@ -58,7 +58,7 @@ def test_a_request_that_we_write_is_one_that_we_would_read(data: bytes) -> None:
     message = reader.messages[0]
     head = request_head(
         message, target=b"/", host=b"web", forwarded=forwarding("127.0.0.1", b"a", b"/web", message.minor),
-        expectation=b"web/web-1", attempt=2, deadline=100,
+        greeting=greeting(b"web/web-1"), attempt=2, deadline=100,
     )  # fmt: skip
     again = RequestReader(Limits())
     again.feed(head + (b"0\r\n\r\n" if message.fields.is_chunked else b""))
@@ -90,7 +90,11 @@ def test_an_answer_that_we_write_is_framed_once(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive, A\r\nA: b\r\nVia: 1.1 x\r\n\r\n"
     )
     head = answer_head(
-        reader, is_chunked=is_chunked, is_closing=is_closing, is_old=is_old, instance=b"web-1", attempts=1
+        reader,
+        is_chunked=is_chunked,
+        is_closing=is_closing,
+        is_old=is_old,
+        signature=signature(b"web-1", 1),
     )
     assert line in head
     assert head.count(b"Transfer-Encoding") == is_chunked
