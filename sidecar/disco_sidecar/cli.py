@@ -142,8 +142,11 @@ def _check_early(settings: Settings) -> None:
     from discoclient.balancing.balancer import BALANCERS
     from discoclient.control.hub import find_address
 
-    if settings.balancer not in BALANCERS:
-        raise ConfigError(f"--balancer is one of {', '.join(BALANCERS)}; got {settings.balancer!r}")
+    keyless = [
+        name for name in BALANCERS if name != "rendezvous"
+    ]  # which needs a key, and no request has one here
+    if settings.balancer not in keyless:
+        raise ConfigError(f"--balancer is one of {', '.join(keyless)}; got {settings.balancer!r}")
     try:
         address = find_address(settings.registry)
     except ConfigError as error:

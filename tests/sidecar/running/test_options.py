@@ -202,6 +202,7 @@ WRONG: list[tuple[list[str], str]] = [
     (["--drain-timeout", "-1"], "from 0 to 86400 seconds"),
     (["--drain-timeout", "inf"], "from 0 to 86400 seconds"),
     (["--balancer", "best"], "--balancer is one of peak_ewma, least_request, "),
+    (["--balancer", "rendezvous"], "--balancer is one of peak_ewma, "),
     (["--registry", "http://x"], "--registry: "),
     (["--registry", "memory://x"], "--registry: memory:// lives within one process"),
     (["--bind", "example.com:80"], "--bind takes PORT, ADDR:PORT, [ADDR]:PORT (IPv6) or unix:PATH"),
