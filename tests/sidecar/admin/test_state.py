@@ -213,6 +213,7 @@ def test_real_routes_have_all_that_is_asked_of_them(router: tuple[Router[Wire], 
         facts=dict, routes=made.routes, counts=lambda service: None, bounds=BOUNDS, happenings=happenings
     )
     eventually(lambda: route.is_known and route.resolver.phase == "live")
+    eventually(lambda: any(each["kind"] == "phase" for each in happenings.recent()))  # told a moment later
     state = observer.state()
     experiment, unknown = state["services"]
     assert [each["address"] for each in experiment["instances"]] == ["127.0.0.1:8001", "127.0.0.1:8002"]
