@@ -85,7 +85,8 @@ def test_a_good_request_gets_through_whole_and_byte_by_byte(stage: Stage, good: 
         with Client(stage.sidecar.unix) as client:
             (client.send if is_whole else client.send_bytewise)(good.raw)
             assert client.final().status == 200
-        received = stage.origin.requests[before:]
+        # A request that was cut off in the test before may be noticed only now.
+        received = [each for each in stage.origin.requests[before:] if each.is_whole]
         assert [(each.target, each.body) for each in received] == [("/experiment/x", good.body)], [
             each.raw for each in received
         ]
