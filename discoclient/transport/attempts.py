@@ -18,7 +18,7 @@ from .options import Routed, without_ours
 from .router import Route, Router, Wire, late
 from .wire import as_httpx, classify
 
-__all__ = ["PATIENCE", "Attempts", "Result", "finalize", "is_short"]
+__all__ = ["PATIENCE", "Attempts", "Result", "finalize", "is_short", "seconds_to_wait"]
 
 W = TypeVar("W", bound=Wire)
 
@@ -124,7 +124,7 @@ class Attempts(Generic[W]):
             status_code=status, headers=answer.headers, stream=stream, extensions=extensions
         )
         if status == 429 or status == 503:
-            retry_after = _seconds(response.headers.get("retry-after"))
+            retry_after = seconds_to_wait(response.headers.get("retry-after"))
         elif (
             status == 421
             and endpoint.expectation is not None
@@ -224,7 +224,7 @@ def finalize(transport: object, router: Router[Any]) -> None:
     weakref.finalize(transport, router.release).atexit = False
 
 
-def _seconds(retry_after: str | None) -> float | None:
+def seconds_to_wait(retry_after: str | None) -> float | None:
     """``Retry-After`` in seconds from now, as a number or as a date (RFC 9110, 10.2.3)."""
     if retry_after is None:
         return None

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from email.utils import parsedate_to_datetime
-from time import time
-
 from discoclient.calling.steps import Call, Send
 from discoclient.model.outcome import Outcome, OutcomeKind
+from discoclient.transport.attempts import seconds_to_wait
 
 from ..http.answer import AnswerReader
 from ..http.reading import Message
@@ -45,21 +43,9 @@ def outcome_of(answer: AnswerReader, send: Send, latency: float, *, is_warm: boo
     """What an answer's head means."""
     status, kind, retry_after = answer.status, OutcomeKind.RESPONSE, None
     if status == 429 or status == 503:
-        retry_after = _seconds(answer.retry_after)
+        retry_after = seconds_to_wait(answer.retry_after.decode("ascii", "replace") or None)
     elif status == 421 and send.endpoint.expectation is not None:
         said = answer.instance.decode("ascii", "replace")
         if said and said != send.endpoint.id:  # somebody else listens there now, and has done nothing
             kind = OutcomeKind.MISDIRECTED
     return Outcome(kind, latency, status, is_warm, retry_after)
-
-
-def _seconds(retry_after: bytes) -> float | None:
-    """``Retry-After`` in seconds from now, as a number or as a date (RFC 9110, 10.2.3)."""
-    if not retry_after:
-        return None
-    if retry_after.isdigit():
-        return float(retry_after[:10])
-    try:
-        return max(0.0, parsedate_to_datetime(retry_after.decode("ascii", "replace")).timestamp() - time())
-    except (ValueError, OverflowError):
-        return None
