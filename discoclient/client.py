@@ -28,6 +28,7 @@ from .transport.options import mark
 from .transport.outside import AsyncOutside, Outside
 from .transport.settings import WIRE
 from .transport.sync_transport import DiscoTransport
+from .transport.wire import Engine
 
 __all__ = ["AsyncDiscoClient", "DiscoClient"]
 
@@ -66,6 +67,9 @@ class DiscoClient(httpx.Client):
         hooks: objects that get every event (`Hook`).
         host_header: the ``Host`` header, in place of the service's name.
         server_name: the name that a TLS certificate of an ``https`` instance must be for. Default: the service's name.
+        engine: what carries the requests to the instances: ``native``, our own HTTP/1.1 wire; ``httpcore``, which httpx comes
+            with, for HTTP/2 and under trio; ``auto`` (default): native where it can do what is asked, else httpcore; or a
+            function that gives an httpx transport for an `Instance`, such as one with a proxy or over a Unix socket.
         discovery_timeout: seconds that a call may wait for the first knowledge of the service. Default 5.
         base_url: a path that is put before every path, such as ``/api``.
         httpx_kwargs: everything else that `httpx.Client` takes. ``verify``, ``cert``, ``http1``, ``http2`` and ``limits`` (per
@@ -100,6 +104,7 @@ class DiscoClient(httpx.Client):
         hooks: Sequence[Hook] = (),
         host_header: str | None = None,
         server_name: str | None = None,
+        engine: Engine = "auto",
         discovery_timeout: float = 5.0,
         base_url: str = "",
         mounts: Mapping[str, httpx.BaseTransport | None] | None = None,
@@ -127,6 +132,7 @@ class DiscoClient(httpx.Client):
             hooks=hooks,
             host_header=host_header,
             server_name=server_name,
+            engine=engine,
             discovery_timeout=discovery_timeout,
             **wire,
         )
@@ -200,6 +206,7 @@ class AsyncDiscoClient(httpx.AsyncClient):
         hooks: Sequence[Hook] = (),
         host_header: str | None = None,
         server_name: str | None = None,
+        engine: Engine = "auto",
         discovery_timeout: float = 5.0,
         base_url: str = "",
         mounts: Mapping[str, httpx.AsyncBaseTransport | None] | None = None,
@@ -227,6 +234,7 @@ class AsyncDiscoClient(httpx.AsyncClient):
             hooks=hooks,
             host_header=host_header,
             server_name=server_name,
+            engine=engine,
             discovery_timeout=discovery_timeout,
             **wire,
         )

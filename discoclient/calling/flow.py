@@ -30,12 +30,12 @@ from .ledger import Ledger
 from .retries import RETRIES, Cause, cause_of
 from .steps import READ, Call, End, Send, Sleep, Step
 
-__all__ = ["CallFlow", "Caller"]
+__all__ = ["DOUBTFUL", "CallFlow", "Caller"]
 
 CallFlow: TypeAlias = Generator[Step, Outcome | None, End]
 
 
-_DOUBTFUL = UNAVAILABLE | {421, 429}
+DOUBTFUL = UNAVAILABLE | {421, 429}
 """Statuses after which another attempt may follow."""
 
 
@@ -84,7 +84,7 @@ class Caller:
         Else a flow of the attempt is to be told its outcome. Not for calls with hooks, hedges or a body that is wanted whole.
         """
         ticket = send.ticket
-        if status in _DOUBTFUL or ticket.is_probe or self.ledger.is_curious:
+        if status in DOUBTFUL or ticket.is_probe or self.ledger.is_curious:
             return False
         endpoint = ticket.endpoint
         if status >= 500:

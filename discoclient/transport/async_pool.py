@@ -5,36 +5,54 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from time import monotonic
 
 import anyio
 import httpx
 
 from ..balancing.endpoint import Endpoint
+from ..model.errors import ConfigError
+from .carrying import AsyncCarrier
 from .home import Home
-from .link import AsyncConnection
-from .wire import Origin, WireOptions, wire_errors
+from .httpcore_carriers import AsyncHttpcoreCarrier
+from .lent_carriers import AsyncLentCarrier
+from .native_async import AsyncNativeCarrier
+from .wire import Place, WireOptions, lend, wire_errors
 
 __all__ = ["AsyncPool", "AsyncWire"]
 
 
 class AsyncPool:
-    """Idle connections to one endpoint on one event loop."""
+    """Idle carriers to one endpoint on one event loop."""
 
     def __init__(self, endpoint: Endpoint, options: WireOptions, home: Home) -> None:
-        self.origin = Origin(endpoint, options)
+        self._place = Place(endpoint, options)
         self._endpoint = endpoint
+        self._lent = lend(options, endpoint, httpx.AsyncBaseTransport)
+        self._make = _maker(options, self._lent, is_asyncio=home.is_asyncio)
         self._home = home
-        self._idle: deque[AsyncConnection] = deque()
+        self._idle: deque[AsyncCarrier] = deque()
         # Known here too, so that one whose response is forgotten can be closed.
-        self._busy: set[AsyncConnection] = set()
+        self._busy: set[AsyncCarrier] = set()
         self._max_idle = options.max_idle
         self._is_closed = False
         most = options.max_connections
         self._room = anyio.Semaphore(most) if most is not None else None
 
-    async def take(self, timeout: float | None, *, is_fresh: bool = False) -> AsyncConnection:
-        """The freshest idle connection, or a new one that will connect by itself; with *is_fresh* a new one. Raises
+    def take_idle(self) -> AsyncCarrier | None:
+        """What `take` would give, if that needs no waiting at all: nearly always."""
+        if self._room is None and self._idle:
+            carrier = self._idle.pop()
+            if carrier.is_idle() and not carrier.has_ended():
+                self._busy.add(carrier)
+                return carrier
+            self._idle.append(carrier)  # for `take` to close
+        return None
+
+    async def take(self, timeout: float | None, *, is_fresh: bool = False) -> AsyncCarrier:
+        """The freshest idle carrier, or a new one that will connect by itself; with *is_fresh* a new one. Raises
         `httpx.PoolTimeout`.
         """
         if self._room is not None:
@@ -46,37 +64,53 @@ class AsyncPool:
                     f"all connections to {self._endpoint.instance.address} are in use"
                 ) from None
         try:
-            connection = (None if is_fresh else await self._freshest()) or AsyncConnection(
-                **self.origin.connection_settings()
-            )
+            carrier = (None if is_fresh else await self._freshest()) or self._make(self._place)
         except BaseException:  # cancelled: asyncio's own cancellation heeds no shield
             if self._room is not None:
                 self._room.release()
             raise
-        self._busy.add(connection)
-        return connection
+        self._busy.add(carrier)
+        return carrier
 
-    async def give(self, connection: AsyncConnection, *, is_broken: bool = False) -> None:
-        """Take a connection back after its response, or after its failure; *is_broken*: only to close it."""
-        self._busy.discard(connection)
+    async def give(self, carrier: AsyncCarrier, *, is_broken: bool = False) -> None:
+        """Take a carrier back after its response, or after its failure; *is_broken*: only to close it."""
+        self._busy.discard(carrier)
         if self._room is not None:
             self._room.release()
         if (
             is_broken
-            or not (connection.is_idle() and connection.is_available())
+            or not carrier.is_idle()
             or self._is_closed
             or self._endpoint.is_retired
             or (self._max_idle is not None and len(self._idle) >= self._max_idle)
         ):
-            await _close(connection)
+            await _close(carrier)
         else:
-            self._idle.append(connection)
-            if len(self._idle) > 1 and self._idle[0].has_expired():
+            self._idle.append(carrier)
+            if len(self._idle) > 1 and self._idle[0].is_overdue(monotonic()):
                 await _close(self._idle.popleft())
+        if self._lent is not None and self._is_closed and not self._busy:
+            await self._lent.aclose()
 
-    def lose(self, connection: AsyncConnection) -> None:
-        """Take back the connection of a forgotten response. The collector may run in any thread, and nothing can be awaited."""
-        self._home.run_soon(lambda: self.give(connection))
+    def give_idle(self, carrier: AsyncCarrier) -> bool:
+        """Whether *carrier* is taken back as `give` would, and nothing had to be waited for: nearly always."""
+        idle = self._idle
+        if (
+            self._room is not None
+            or self._max_idle is not None
+            or self._is_closed
+            or self._endpoint.is_retired
+            or not carrier.is_idle()
+            or (idle and idle[0].is_overdue(monotonic()))
+        ):
+            return False
+        self._busy.discard(carrier)
+        idle.append(carrier)
+        return True
+
+    def lose(self, carrier: AsyncCarrier) -> None:
+        """Take back the carrier of a forgotten response. The collector may run in any thread, and nothing can be awaited."""
+        self._home.run_soon(lambda: self.give(carrier))
 
     async def close_idle(self) -> None:
         while self._idle:
@@ -85,6 +119,8 @@ class AsyncPool:
     async def close(self) -> None:
         self._is_closed = True
         await self.close_idle()
+        if self._lent is not None and not self._busy:
+            await self._lent.aclose()
 
     async def end(self) -> None:
         """The loop ends, and with it every request."""
@@ -92,18 +128,18 @@ class AsyncPool:
         while self._busy:
             await _close(self._busy.pop())
 
-    async def _freshest(self) -> AsyncConnection | None:
+    async def _freshest(self) -> AsyncCarrier | None:
         while self._idle:
-            connection = self._idle.pop()
-            if connection.is_available() and not connection.has_expired():  # as in the sync one
-                return connection
-            await _close(connection)
+            carrier = self._idle.pop()
+            if carrier.is_idle() and not carrier.has_ended():
+                return carrier
+            await _close(carrier)
         return None
 
 
-async def _close(connection: AsyncConnection) -> None:
+async def _close(carrier: AsyncCarrier) -> None:
     with anyio.CancelScope(shield=True), wire_errors():
-        await connection.aclose()
+        await carrier.aclose()
 
 
 class AsyncWire:
@@ -114,6 +150,16 @@ class AsyncWire:
         self._lock = threading.Lock()
         self._homes: dict[object, tuple[Home, dict[Endpoint, AsyncPool]]] = {}
         self._retirers: dict[Endpoint, Callable[[], None]] = {}
+        self._tracing: AsyncWire | None = None
+
+    def tracing(self) -> AsyncWire:
+        """As in `SyncWire`."""
+        if self._options.engine == "httpcore":
+            return self
+        with self._lock:
+            if self._tracing is None:
+                self._tracing = AsyncWire(replace(self._options, engine="httpcore"))
+            return self._tracing
 
     def pool(self, loop: object, endpoint: Endpoint) -> AsyncPool:
         """For code that runs on *loop*."""
@@ -134,6 +180,8 @@ class AsyncWire:
         if held is not None:
             for pool in list(held[1].values()):
                 await pool.close_idle()
+        if self._tracing is not None:
+            await self._tracing.leave(loop)
 
     def close(self) -> None:
         with self._lock:
@@ -144,6 +192,8 @@ class AsyncWire:
         for home, pools in self._everywhere():
             for pool in list(pools.values()):
                 home.run_soon(pool.close)
+        if self._tracing is not None:
+            self._tracing.close()
 
     def _retire(self, endpoint: Endpoint) -> None:
         """Have each loop close what is idle; what is busy closes when it comes back."""
@@ -171,3 +221,15 @@ class AsyncWire:
     def _everywhere(self) -> list[tuple[Home, dict[Endpoint, AsyncPool]]]:
         with self._lock:
             return list(self._homes.values())
+
+
+def _maker(
+    options: WireOptions, lent: httpx.AsyncBaseTransport | None, *, is_asyncio: bool
+) -> Callable[[Place], AsyncCarrier]:
+    if lent is not None:
+        return partial(AsyncLentCarrier, lent)
+    if options.is_native and is_asyncio:
+        return AsyncNativeCarrier
+    if options.engine == "native":
+        raise ConfigError("engine='native' needs asyncio, and this is trio: engine='auto' takes what fits")
+    return AsyncHttpcoreCarrier

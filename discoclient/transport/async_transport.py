@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Unpack
 
 import anyio
-import httpcore
 import httpx
 
 from ..balancing.endpoint import Ticket
 from ..balancing.explanation import Explanation
-from ..calling.steps import Call, End, Read, Send, Sleep
+from ..calling.flow import CallFlow
+from ..calling.steps import Call, End, Read, Send, Sleep, Step
 from ..control.resolver import Resolver
-from ..model.outcome import Outcome
+from ..model.outcome import Outcome, OutcomeKind
 from ..model.policy import check_seconds
 from .async_pool import AsyncPool, AsyncWire
 from .async_race import run_race
-from .attempts import PATIENCE, Attempts, Result, finalize, is_short
+from .attempts import PATIENCE, Attempts, Result, WholeStream, finalize, is_short
+from .carrying import Answer, AsyncCarrier
 from .home import Home, find_loop
-from .link import AsyncConnection, Link
+from .http1.failures import WriteExpired
 from .options import NO_CALL, read_call
 from .router import Route, Router, late
 from .settings import Settings, TransportOptions
 from .telling import Told
-from .wire import as_httpx, wire_errors
+from .wire import as_httpx, is_timeout, wire_errors
 
 __all__ = ["AsyncDiscoTransport"]
 
@@ -51,8 +52,9 @@ class AsyncDiscoTransport(httpx.AsyncBaseTransport):
         route = self._router.find(request)
         if route is None:
             route = await anyio.to_thread.run_sync(self._router.route_for, request)
-        call = read_call(request, monotonic(), deadline=route.settings.deadline, info=route.info(request))
-        attempts = Attempts(route, request, call)
+        began = monotonic()
+        call = read_call(request, began, deadline=route.settings.deadline, info=route.info(request))
+        attempts = Attempts(route, request, call, began)
         if call.info is None:
             return await self._call(attempts)
         with Told(attempts, call.info) as told:
@@ -93,9 +95,39 @@ class AsyncDiscoTransport(httpx.AsyncBaseTransport):
         route, call = attempts.route, attempts.call
         if not route.is_known:
             await self._await_view(route, call)
-        flow = route.flow(call)
+        if call.info is not None or route.ledger.hedges is not None:
+            flow = route.flow(call)
+            return await self._converse(attempts, flow, lambda: next(flow))
+        # What nearly always happens, and without a generator: the first attempt's answer is the end.
+        caller = route.caller
+        send = caller.begin(call, caller.clock())
+        if isinstance(send, End):
+            raise route.refused(send, call)
         try:
-            step = next(flow)
+            outcome, result = await self._attempt(send, attempts)
+            if (
+                outcome.kind is OutcomeKind.RESPONSE
+                and (not call.is_whole or attempts.is_whole(result))
+                and caller.is_done(
+                    send, outcome.status, outcome.latency, caller.clock(), is_warm=outcome.is_warm
+                )
+            ):
+                return attempts.hand_over(result)
+        except BaseException:
+            send.ticket.close()
+            raise
+        flow = route.flow(call, send)
+        next(flow)
+        attempts.settle(send, result)
+        return await self._converse(attempts, flow, lambda: flow.send(outcome))
+
+    async def _converse(
+        self, attempts: Attempts[AsyncWire], flow: CallFlow, begin: Callable[[], Step]
+    ) -> httpx.Response:
+        """Do what the *flow* says, from its step *begin* on, until it has said how the call ends."""
+        route, call = attempts.route, attempts.call
+        try:
+            step = begin()
             while True:
                 if isinstance(step, Read):
                     step = flow.send(await _read(attempts))
@@ -110,6 +142,7 @@ class AsyncDiscoTransport(httpx.AsyncBaseTransport):
                 if step.race is None:
                     outcome, result = await self._attempt(step, attempts)
                 else:
+                    attempts.terms = route.stream_terms  # whose head comes first has won
                     step, outcome, result = await run_race(step.race, step, attempts, self._attempt)
                 attempts.settle(step, result)
                 step = flow.send(outcome)
@@ -138,37 +171,43 @@ class AsyncDiscoTransport(httpx.AsyncBaseTransport):
     async def _attempt(self, send: Send, attempts: Attempts[AsyncWire]) -> tuple[Outcome, Result]:
         """One attempt."""
         began = monotonic()
-        pool = attempts.route.wire.pool(find_loop(), send.endpoint)
-        is_warm, link, connection = False, None, None
+        pool = attempts.wire.pool(find_loop(), send.endpoint)
+        is_warm, carrier = False, None
         try:
-            extensions = attempts.extensions(send)
-            connection = await pool.take(attempts.pool_timeout(extensions), is_fresh=send.is_fresh)
-            is_warm, link = connection.is_idle(), connection.link
-            link.begin(attempts.call.deadline)
-            request = pool.origin.aim(attempts.request, attempts.headers(send), extensions)
+            if not send.is_fresh:
+                carrier = pool.take_idle()
+            if carrier is None:
+                carrier = await pool.take(attempts.pool_timeout(), is_fresh=send.is_fresh)
             deadline = attempts.call.deadline
+            is_warm, carrier.deadline = carrier.is_used, deadline
+            carrying = carrier.carry(
+                attempts.request, attempts.headers(send), attempts.terms, send.ticket.heard
+            )
             if deadline is None or attempts.call.is_replayable:
-                answer = await connection.handle_async_request(request)
+                answer = await carrying
             else:
-                answer = await _carry_until(deadline, connection, request)
+                answer = await _carry_until(deadline, carrying)
         except BaseException as error:
-            if connection is not None:
-                await pool.give(connection)
+            if carrier is not None:
+                await pool.give(carrier)
             if not isinstance(error, Exception):
                 raise
             # Every kind: the flow decides, and what it won't retry is raised as it was.
-            return attempts.failed(send, error, began, is_warm=is_warm, link=link)
-        stream = AsyncTrackedStream(answer.stream, connection, pool, send.ticket)
+            return attempts.failed(send, error, began, is_warm=is_warm, carrier=carrier)
+        if answer.content is None:
+            stream: httpx.AsyncByteStream = AsyncTrackedStream(answer.stream, carrier, pool, send.ticket)
+        else:
+            if not pool.give_idle(carrier):
+                await pool.give(carrier)
+            stream = WholeStream(answer.content, send.ticket)
         return attempts.answered(send, answer, stream, began, is_warm=is_warm)
 
 
-async def _carry_until(
-    deadline: float, connection: AsyncConnection, request: httpcore.Request
-) -> httpcore.Response:
+async def _carry_until(deadline: float, carrying: Coroutine[Any, Any, Answer]) -> Answer:
     """Reads and writes end with the deadline by themselves; what the caller's own iterator waits for does not."""
     with anyio.move_on_after(max(0.0, deadline - monotonic()) + RESOLUTION):
-        return await connection.handle_async_request(request)
-    raise httpcore.WriteTimeout("the deadline has passed while the body was sent")
+        return await carrying
+    raise WriteExpired("the deadline has passed while the body was sent")
 
 
 class AsyncTrackedStream(httpx.AsyncByteStream):
@@ -179,12 +218,12 @@ class AsyncTrackedStream(httpx.AsyncByteStream):
     def __init__(
         self,
         stream: Any,
-        connection: AsyncConnection,
+        carrier: AsyncCarrier,
         pool: AsyncPool,
         ticket: Ticket,
     ) -> None:
         self._stream = stream
-        self._connection = connection
+        self._carrier = carrier
         self._pool = pool
         self._ticket = ticket
         self._is_open = True
@@ -199,27 +238,25 @@ class AsyncTrackedStream(httpx.AsyncByteStream):
         try:
             async for part in self._stream:
                 yield part
-        except httpcore.TimeoutException as error:
-            if self._connection.link.is_expired:
-                raise late("while the body was read") from error
-            raise as_httpx(error) from error
         except Exception as error:
+            if self._carrier.is_expired and is_timeout(error):
+                raise late("while the body was read") from error
             ours = as_httpx(error)
             if ours is error:
                 raise
             raise ours from error
 
     @property
-    def link(self) -> Link:
-        return self._connection.link
+    def carrier(self) -> AsyncCarrier:
+        return self._carrier
 
     async def read_ahead(self) -> None:
-        """Read all of it now. Raises what httpcore raises."""
+        """Read all of it now. Raises what the engine raises."""
         self._parts = [part async for part in self._stream]
 
     def hurry(self, seconds: float) -> None:
         """Have what is left come within so many seconds."""
-        self._connection.link.hurry(monotonic() + seconds)
+        self._carrier.hurry(monotonic() + seconds)
 
     async def aclose(self) -> None:
         if not self._is_open:
@@ -232,34 +269,36 @@ class AsyncTrackedStream(httpx.AsyncByteStream):
             is_broken = False
         finally:
             self._ticket.close()
-            await self._pool.give(self._connection, is_broken=is_broken)
+            await self._pool.give(self._carrier, is_broken=is_broken)
 
     def __del__(self) -> None:
         if self._is_open:
             self._ticket.close()
-            self._pool.lose(self._connection)
+            self._pool.lose(self._carrier)
 
 
 async def _read(attempts: Attempts[AsyncWire]) -> Outcome | None:
     """Read the body, of which the caller gets all or nothing."""
     stream = attempts.stream
+    if isinstance(stream, WholeStream):
+        return None
     assert isinstance(stream, AsyncTrackedStream)
     try:
         await stream.read_ahead()
     except Exception as error:
         with suppress(Exception):
             await stream.aclose()
-        return attempts.broken_off(error, stream.link)
+        return attempts.broken_off(error, stream.carrier)
     return None
 
 
 async def _discard(response: httpx.Response) -> None:
     """Another attempt follows: a short body is read to its end, so that the connection can be used again."""
     stream = response.stream
-    assert isinstance(stream, AsyncTrackedStream)
+    assert isinstance(stream, AsyncTrackedStream | WholeStream)
     try:
         with suppress(Exception):  # it is of no interest any more
-            if is_short(response):
+            if isinstance(stream, AsyncTrackedStream) and is_short(response):
                 stream.hurry(PATIENCE)
                 async for _ in stream:
                     pass

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import weakref
+from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from time import monotonic, time
 from typing import Any, Generic, TypeAlias, TypeVar
 
-import httpcore
 import httpx
 
+from ..balancing.ticket import Ticket
 from ..calling.steps import Call, Send
 from ..model.outcome import Outcome, OutcomeKind
-from .link import Link
+from .carrying import Answer, AsyncCarrier, Carrier
 from .location import logical_location
-from .options import Routed, without_ours
+from .options import Routed
 from .router import Route, Router, Wire, late
 from .wire import as_httpx, classify
 
-__all__ = ["PATIENCE", "Attempts", "Result", "finalize", "is_short", "seconds_to_wait"]
+__all__ = ["PATIENCE", "Attempts", "Result", "WholeStream", "finalize", "is_short", "seconds_to_wait"]
 
 W = TypeVar("W", bound=Wire)
 
@@ -35,10 +36,13 @@ _OURS = b"x-disco-"
 class Attempts(Generic[W]):
     """What has happened to one request so far."""
 
-    __slots__ = ("_earlier", "_last", "_result", "call", "request", "route")
+    __slots__ = ("_earlier", "_last", "_result", "began", "call", "request", "route", "terms")
 
-    def __init__(self, route: Route[W], request: httpx.Request, call: Call) -> None:
+    def __init__(self, route: Route[W], request: httpx.Request, call: Call, began: float) -> None:
+        """*began*: when the call did, by the monotonic clock."""
         self.route = route
+        self.began = began
+        self.terms = route.whole_terms if call.is_whole else route.stream_terms
         self.request = request
         self.call = call
         host = route.settings.host_header
@@ -71,39 +75,39 @@ class Attempts(Generic[W]):
             headers.append((b"X-Disco-Deadline", b"%d" % left))
         return headers
 
-    def extensions(self, send: Send) -> dict[str, Any]:
-        """Connecting is bounded by the policy, and TLS is checked against the service's name."""
-        settings = self.route.settings
-        merged = without_ours(self.request.extensions)
-        timeouts = dict(merged.get("timeout") or ())
-        connect, bound = timeouts.get("connect"), settings.policies.retry.connect_timeout
-        if connect is None or connect > bound:
-            timeouts["connect"] = bound
-        merged["timeout"] = timeouts
-        if send.endpoint.address[0] == "https" and "sni_hostname" not in merged:
-            merged["sni_hostname"] = settings.server_name or self.route.service
-        return merged
+    @property
+    def wire(self) -> W:
+        """Whoever wants ``trace`` means the names of httpcore's events."""
+        wire = self.route.wire
+        return wire.tracing() if "trace" in self.request.extensions else wire
 
-    def pool_timeout(self, extensions: dict[str, Any]) -> float | None:
+    def pool_timeout(self) -> float | None:
         """Seconds to wait for a connection."""
-        timeout: float | None = extensions["timeout"].get("pool")
+        timeouts = self.request.extensions.get("timeout")
+        timeout: float | None = timeouts.get("pool") if timeouts else None
         if self.call.deadline is None:
             return timeout
         left = max(0.0, self.call.deadline - monotonic())
         return left if timeout is None else min(left, timeout)
 
     def failed(
-        self, send: Send, error: Exception, began: float, *, is_warm: bool, link: Link | None
+        self,
+        send: Send,
+        error: Exception,
+        began: float,
+        *,
+        is_warm: bool,
+        carrier: Carrier | AsyncCarrier | None,
     ) -> tuple[Outcome, Result]:
         """What an attempt that ended with *error* means, and the exception that says so."""
         now = monotonic()
-        outcome = classify(error, now - began, is_warm=is_warm, link=link)
+        outcome = classify(error, now - began, is_warm=is_warm, carrier=carrier)
         is_over = outcome.kind is OutcomeKind.EXPIRED
         # Waiting for a connection of ours is no failure of the instance, whatever ended it.
         is_over |= isinstance(error, httpx.PoolTimeout) and self.is_late
         if not is_over:
             return outcome, as_httpx(error)
-        has_begun = link is not None and link.has_answer
+        has_begun = carrier is not None and carrier.has_answer
         late_error = late(
             "while the body was read"
             if has_begun
@@ -113,12 +117,12 @@ class Attempts(Generic[W]):
         return outcome, late_error
 
     def answered(
-        self, send: Send, answer: httpcore.Response, stream: Any, began: float, *, is_warm: bool
+        self, send: Send, answer: Answer, stream: Any, began: float, *, is_warm: bool
     ) -> tuple[Outcome, Result]:
         """What an answer means, and the response over *stream* as httpx's own transports give it."""
-        endpoint, status = send.endpoint, answer.status
+        endpoint, status = send.ticket.endpoint, answer.status
         kind, retry_after = OutcomeKind.RESPONSE, None
-        extensions = dict(answer.extensions)
+        extensions = answer.extensions
         extensions["disco"] = Routed(endpoint.instance, send.number, send.view.snapshot.revision)
         response = httpx.Response(
             status_code=status, headers=answer.headers, stream=stream, extensions=extensions
@@ -133,13 +137,14 @@ class Attempts(Generic[W]):
             kind = OutcomeKind.MISDIRECTED
         elif 300 <= status < 400:
             self._redirect(send, response)
-        return Outcome(kind, monotonic() - began, status, is_warm, retry_after), response
+        latency = (answer.head_at or monotonic()) - began
+        return Outcome(kind, latency, status, is_warm, retry_after), response
 
-    def broken_off(self, error: Exception, link: Link) -> Outcome:
+    def broken_off(self, error: Exception, carrier: Carrier | AsyncCarrier) -> Outcome:
         """What the last attempt means whose body ended with *error*; its result is now the exception that says so."""
         send = self._last
         assert send is not None
-        outcome, self._result = self.failed(send, error, send.began, is_warm=False, link=link)
+        outcome, self._result = self.failed(send, error, send.began, is_warm=False, carrier=carrier)
         return outcome
 
     def settle(self, send: Send, result: Result) -> None:
@@ -159,11 +164,27 @@ class Attempts(Generic[W]):
     def deliver(self) -> httpx.Response:
         """The outcome of the last attempt. An error after several attempts tells of each in a note."""
         result = self._result
-        if isinstance(result, httpx.Response):
-            return result
         assert result is not None
-        self.annotate(result)
-        raise result
+        if isinstance(result, Exception):
+            self.annotate(result)
+        return self.hand_over(result)
+
+    def is_whole(self, result: Result) -> bool:
+        """Whether it is a response whose body is here."""
+        return isinstance(result, httpx.Response) and isinstance(result.stream, WholeStream)
+
+    def hand_over(self, result: Result) -> httpx.Response:
+        """*result* as the caller gets it: a body that is here is read."""
+        if isinstance(result, Exception):
+            raise result
+        if isinstance(result.stream, WholeStream):
+            try:
+                result.read()
+            except BaseException:
+                result.close()
+                raise
+            result.elapsed = timedelta(seconds=monotonic() - self.began)
+        return result
 
     def annotate(self, error: Exception) -> None:
         """Have *error* tell of the attempts, if there were several."""
@@ -211,6 +232,20 @@ class Attempts(Generic[W]):
             )
             if logical is not None:
                 response.headers["location"] = logical
+
+
+class WholeStream(httpx.ByteStream):
+    """A response's body that is here. For both flavours; it is read before the caller has it."""
+
+    def __init__(self, content: bytes, ticket: Ticket) -> None:
+        super().__init__(content)
+        self._ticket = ticket
+
+    def close(self) -> None:
+        self._ticket.close()
+
+    async def aclose(self) -> None:
+        self._ticket.close()
 
 
 def is_short(response: httpx.Response) -> bool:

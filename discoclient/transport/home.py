@@ -34,7 +34,7 @@ class Home:
     """One event loop."""
 
     def __init__(self, loop: object) -> None:
-        self._is_asyncio = isinstance(loop, asyncio.AbstractEventLoop)
+        self.is_asyncio = isinstance(loop, asyncio.AbstractEventLoop)
         self._loop: Any = loop
         self._tasks: set[Any] = set()
         self._owed: set[Callable[[], Coroutine[Any, Any, None]]] = set()
@@ -44,7 +44,7 @@ class Home:
     @property
     def is_closed(self) -> bool:
         """Whether nothing can run there any more."""
-        if self._is_asyncio:
+        if self.is_asyncio:
             return bool(self._loop.is_closed())
         try:
             self._loop.run_sync_soon(int)
@@ -55,7 +55,7 @@ class Home:
     def call_soon(self, function: Callable[[], object]) -> None:
         """Call *function* in the loop. Safe from any thread; nothing happens if the loop is closed."""
         try:
-            if self._is_asyncio:
+            if self.is_asyncio:
                 self._loop.call_soon_threadsafe(function)
             else:
                 self._loop.run_sync_soon(function)
@@ -94,7 +94,7 @@ class Home:
     def _spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if self._is_ending:
             return
-        if self._is_asyncio:
+        if self.is_asyncio:
             task = self._loop.create_task(self._do(function))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -1,4 +1,4 @@
-"""A link: what a connection is told about the request it carries, and what it tells of it, below httpcore.
+"""A link: what a connection of httpcore's is told about the request it carries, and what it tells of it.
 
 httpcore knows timeouts for each read and write and no deadline, and does not say whether anything of an answer had come when a
 connection broke. Both are known where the bytes pass: at its network streams, which are its public extension point.
@@ -9,40 +9,30 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterable
-from time import monotonic
 from typing import Any
 
 import httpcore
 
 from .home import is_trio
+from .http1.bounded import Bounded
 
-__all__ = ["AsyncConnection", "Link", "SyncConnection"]
+__all__ = ["AsyncLinkedBackend", "Link", "LinkedBackend"]
 
 
 PIECE = 65536
 """Bytes that are written between two looks at the deadline."""
 
 
-class Link:
-    """One connection's. ``deadline`` is a moment of the monotonic clock; ``has_answer`` is whether a byte of one has come."""
+class Link(Bounded):
+    """One connection's. ``has_answer`` is whether a byte of one has come."""
 
     __slots__ = ("_is_broken_off", "_stream", "deadline", "has_answer")
 
     def __init__(self) -> None:
-        self.deadline: float | None = None
+        self.deadline = None
         self.has_answer = False
         self._is_broken_off = False
         self._stream: Any = None
-
-    def begin(self, deadline: float | None) -> None:
-        """Another request."""
-        self.deadline = deadline
-        self.has_answer = False
-
-    def hurry(self, deadline: float) -> None:
-        """An earlier deadline."""
-        if self.deadline is None or deadline < self.deadline:
-            self.deadline = deadline
 
     def break_off(self) -> None:
         """From another thread: have whoever reads or writes here fail at once."""
@@ -58,20 +48,6 @@ class Link:
         self._stream = stream
         if self._is_broken_off:
             self.break_off()
-
-    @property
-    def is_expired(self) -> bool:
-        """Whether the deadline has passed."""
-        return self.deadline is not None and monotonic() >= self.deadline
-
-    def bound(self, timeout: float | None, error: type[Exception]) -> float | None:
-        """*timeout*, or what is left until the deadline if that is less; *error* if it has passed."""
-        if self.deadline is None:
-            return timeout
-        left = self.deadline - monotonic()
-        if left <= 0:
-            raise error("the deadline has passed")
-        return left if timeout is None or left < timeout else timeout
 
 
 class _Stream(httpcore.NetworkStream):
@@ -112,7 +88,7 @@ class _Stream(httpcore.NetworkStream):
         return self._inner.get_extra_info(info)
 
 
-class _Backend(httpcore.SyncBackend):
+class LinkedBackend(httpcore.SyncBackend):
     def __init__(self, link: Link) -> None:
         self._link = link
 
@@ -126,14 +102,6 @@ class _Backend(httpcore.SyncBackend):
     ) -> httpcore.NetworkStream:
         timeout = self._link.bound(timeout, httpcore.ConnectTimeout)
         return _Stream(super().connect_tcp(host, port, timeout, local_address, socket_options), self._link)
-
-
-class SyncConnection(httpcore.HTTPConnection):
-    """An httpcore connection with its link."""
-
-    def __init__(self, **settings: Any) -> None:
-        self.link = Link()
-        super().__init__(network_backend=_Backend(self.link), **settings)
 
 
 class _AsyncStream(httpcore.AsyncNetworkStream):
@@ -168,7 +136,7 @@ class _AsyncStream(httpcore.AsyncNetworkStream):
         return self._inner.get_extra_info(info)
 
 
-class _AsyncBackend(httpcore.AsyncNetworkBackend):
+class AsyncLinkedBackend(httpcore.AsyncNetworkBackend):
     def __init__(self, link: Link) -> None:
         self._link = link
 
@@ -185,11 +153,3 @@ class _AsyncBackend(httpcore.AsyncNetworkBackend):
         return _AsyncStream(
             await backend.connect_tcp(host, port, timeout, local_address, socket_options), self._link
         )
-
-
-class AsyncConnection(httpcore.AsyncHTTPConnection):
-    """The async twin of `SyncConnection`."""
-
-    def __init__(self, **settings: Any) -> None:
-        self.link = Link()
-        super().__init__(network_backend=_AsyncBackend(self.link), **settings)

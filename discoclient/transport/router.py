@@ -7,14 +7,14 @@ from collections.abc import Callable, Hashable
 from dataclasses import replace
 from random import Random
 from time import monotonic
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 import httpx
 from cachetools import LRUCache
 
 from ..balancing.explanation import Explanation, explain
 from ..balancing.view import View
-from ..calling.flow import Caller
+from ..calling.flow import DOUBTFUL, Caller
 from ..calling.ledger import Ledger
 from ..calling.steps import Call, End
 from ..control.hub import Hub, find_address, hub, is_current
@@ -23,6 +23,7 @@ from ..control.slot import Slot
 from ..model.errors import DeadlineExceeded, NoInstances, RoutingError, Throttled
 from ..model.events import CallInfo
 from ..model.instance import check_service
+from .carrying import Terms
 from .settings import Settings
 from .wire import WireOptions
 
@@ -34,6 +35,8 @@ MOST_ROUTES = 1000
 
 class Wire(Protocol):
     def close(self) -> None: ...
+
+    def tracing(self) -> Self: ...
 
 
 _SCHEMES = frozenset({"http", "https", "disco"})
@@ -54,6 +57,8 @@ class Route(Generic[W]):
         "resolver",
         "service",
         "settings",
+        "stream_terms",
+        "whole_terms",
         "wire",
     )
 
@@ -80,6 +85,13 @@ class Route(Generic[W]):
         self.caller = Caller(self.view, ledger, emit=self.emit, clock=monotonic, rng=rng)
         self.flow = self.caller.flow
         self._slot = slot
+        connect_timeout, server_name = (
+            settings.policies.retry.connect_timeout,
+            settings.server_name or service,
+        )
+        self.stream_terms = Terms(connect_timeout, server_name)
+        self.whole_terms = Terms(connect_timeout, server_name, DOUBTFUL)
+        """Bodies that may be thrown away for another attempt are not waited for."""
 
     @property
     def is_known(self) -> bool:

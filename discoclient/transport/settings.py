@@ -26,7 +26,7 @@ from ..model.policy import (
     ThrottlePolicy,
     check_seconds,
 )
-from .wire import WireOptions
+from .wire import Engine, WireOptions
 
 __all__ = ["WIRE", "Settings", "TransportOptions"]
 
@@ -57,6 +57,7 @@ class TransportOptions(TypedDict, total=False):
     http1: bool
     http2: bool
     limits: httpx.Limits
+    engine: Engine
 
 
 WIRE = ("verify", "cert", "trust_env", "http1", "http2", "limits")
@@ -110,7 +111,7 @@ class Settings:
             host_header=_name("host_header", options.get("host_header")),
             server_name=_name("server_name", options.get("server_name")),
             discovery_timeout=check_seconds("discovery_timeout", options.get("discovery_timeout", 5.0)),
-            wire=WireOptions(**{name: options[name] for name in WIRE if name in options}),
+            wire=WireOptions(**{name: options[name] for name in (*WIRE, "engine") if name in options}),
         )
 
 

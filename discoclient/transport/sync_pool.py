@@ -5,82 +5,79 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from queue import Empty, SimpleQueue
+from time import monotonic
 
 import httpx
 
 from ..balancing.endpoint import Endpoint
-from .link import SyncConnection
-from .wire import Origin, WireOptions, wire_errors
+from .carrying import Carrier
+from .httpcore_carriers import HttpcoreCarrier
+from .lent_carriers import LentCarrier
+from .native_sync import NativeCarrier
+from .room import Room
+from .wire import Place, WireOptions, lend, wire_errors
 
 __all__ = ["SyncPool", "SyncWire"]
 
 
 class SyncPool:
-    """Idle connections to one endpoint. A connection is in here, or in the hands of exactly one request."""
+    """Idle carriers to one endpoint. A carrier is in here, or in the hands of exactly one request."""
 
     def __init__(self, endpoint: Endpoint, options: WireOptions) -> None:
-        self.origin = Origin(endpoint, options)
+        self._place = Place(endpoint, options)
         self._endpoint = endpoint
-        self._idle: deque[SyncConnection] = deque(maxlen=None)
+        self._lent = lend(options, endpoint, httpx.BaseTransport)
+        self._make = _maker(options, self._lent)
+        self._idle: deque[Carrier] = deque(maxlen=None)
         # Known here too, so that one whose response is forgotten can be closed.
-        self._busy: set[SyncConnection] = set()
+        self._busy: set[Carrier] = set()
         self._max_idle = options.max_idle
         self._is_closed = False
-        self._room: SimpleQueue[None] | None = None
-        if options.max_connections is not None:
-            # Not a semaphore: the garbage collector may give a slot back while its thread is just taking one.
-            self._room = SimpleQueue()
-            for _ in range(options.max_connections):
-                self._room.put(None)
+        self._room = None if options.max_connections is None else Room(options.max_connections)
 
-    def take(self, timeout: float | None, *, is_fresh: bool = False) -> SyncConnection:
-        """The freshest idle connection, or a new one that will connect by itself; with *is_fresh* a new one. Raises
+    def take(self, timeout: float | None, *, is_fresh: bool = False) -> Carrier:
+        """The freshest idle carrier, or a new one that will connect by itself; with *is_fresh* a new one. Raises
         `httpx.PoolTimeout`.
         """
-        if self._room is not None:
-            try:
-                self._room.get(timeout=timeout)
-            except Empty:
-                address = self._endpoint.instance.address
-                raise httpx.PoolTimeout(f"all connections to {address} are in use") from None
-        connection = (None if is_fresh else self._freshest()) or SyncConnection(
-            **self.origin.connection_settings()
-        )
-        self._busy.add(connection)
-        return connection
+        if self._room is not None and not self._room.enter(timeout):
+            raise httpx.PoolTimeout(f"all connections to {self._endpoint.instance.address} are in use")
+        carrier = (None if is_fresh else self._freshest()) or self._make(self._place)
+        self._busy.add(carrier)
+        return carrier
 
-    def give(self, connection: SyncConnection, *, is_broken: bool = False) -> None:
-        """Take a connection back after its response, or after its failure; *is_broken*: only to close it."""
-        self._busy.discard(connection)
+    def give(self, carrier: Carrier, *, is_broken: bool = False) -> None:
+        """Take a carrier back after its response, or after its failure; *is_broken*: only to close it."""
+        self._busy.discard(carrier)
         try:
-            self._keep_or_close(connection, is_broken)
+            self._keep_or_close(carrier, is_broken)
         finally:
-            # Only now: whoever gets the slot is to find the connection here, and not to make another one.
+            # Only now: whoever gets the slot is to find the carrier here, and not to make another one.
             if self._room is not None:
-                self._room.put(None)
+                self._room.leave()
+            if self._lent is not None and self._is_closed and not self._busy:
+                self._lent.close()
 
-    def _freshest(self) -> SyncConnection | None:
+    def _freshest(self) -> Carrier | None:
         while True:
             try:
-                connection = self._idle.pop()
+                carrier = self._idle.pop()
             except IndexError:
                 return None
-            # One of HTTP/2 stays idle after an error; what it is good for, it says itself.
-            if connection.is_available() and not connection.has_expired():
-                return connection
+            if carrier.is_idle() and not carrier.has_ended():
+                return carrier
             with wire_errors():
-                connection.close()
+                carrier.close()
 
-    def _keep_or_close(self, connection: SyncConnection, is_broken: bool) -> None:
-        if is_broken or not (connection.is_idle() and connection.is_available()) or self._is_full():
+    def _keep_or_close(self, carrier: Carrier, is_broken: bool) -> None:
+        if is_broken or not carrier.is_idle() or self._is_full():
             with wire_errors():
-                connection.close()
+                carrier.close()
             return
-        self._idle.append(connection)
+        self._idle.append(carrier)
         if len(self._idle) > 1:
-            self._drop_oldest_if_expired()
+            self._drop_oldest_if_overdue()
         if self._endpoint.is_retired or self._is_closed:  # looked at after: whoever closes all looks before
             self.close_idle()
 
@@ -94,17 +91,19 @@ class SyncPool:
     def close(self) -> None:
         self._is_closed = True
         self.close_idle()
+        if self._lent is not None and not self._busy:
+            self._lent.close()
 
     def _is_full(self) -> bool:
         return self._max_idle is not None and len(self._idle) >= self._max_idle
 
-    def _drop_oldest_if_expired(self) -> None:
+    def _drop_oldest_if_overdue(self) -> None:
         """The stack's bottom is hardly ever used: one look per request keeps dead sockets from piling up there."""
         try:
             oldest = self._idle.popleft()
         except IndexError:
             return
-        if oldest.has_expired():
+        if oldest.is_overdue(monotonic()):
             oldest.close()
         else:
             self._idle.appendleft(oldest)
@@ -118,6 +117,16 @@ class SyncWire:
         self._pools: dict[Endpoint, SyncPool] = {}
         self._retirers: dict[Endpoint, Callable[[], None]] = {}
         self._lock = threading.Lock()
+        self._tracing: SyncWire | None = None
+
+    def tracing(self) -> SyncWire:
+        """The wire for requests with the extension ``trace``: whoever uses that means the names of httpcore's events."""
+        if self._options.engine == "httpcore":
+            return self
+        with self._lock:
+            if self._tracing is None:
+                self._tracing = SyncWire(replace(self._options, engine="httpcore"))
+            return self._tracing
 
     def pool(self, endpoint: Endpoint) -> SyncPool:
         found = self._pools.get(endpoint)
@@ -140,6 +149,8 @@ class SyncWire:
             endpoint.off_retire(retire)
         for pool in pools:
             pool.close()
+        if self._tracing is not None:
+            self._tracing.close()
 
     def _retire(self, endpoint: Endpoint) -> None:
         """Close what is idle now; what is busy closes when it comes back."""
@@ -147,3 +158,9 @@ class SyncWire:
         pool = self._pools.pop(endpoint, None)
         if pool is not None:
             pool.close()
+
+
+def _maker(options: WireOptions, lent: httpx.BaseTransport | None) -> Callable[[Place], Carrier]:
+    if lent is not None:
+        return partial(LentCarrier, lent)
+    return NativeCarrier if options.is_native else HttpcoreCarrier

@@ -15,38 +15,38 @@ from ..calling.hedging import Race
 from ..calling.steps import Send
 from ..model.outcome import Outcome
 from .attempts import Attempts, Result
-from .link import SyncConnection
+from .carrying import Carrier
 from .sync_pool import SyncWire
 
 __all__ = ["Lanes", "run_race"]
 
 
 class Lanes:
-    """The connections that carry the attempts of a race, for whoever breaks them off."""
+    """What carries the attempts of a race, for whoever breaks them off."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._connections: dict[int, SyncConnection] = {}
+        self._carriers: dict[int, Carrier] = {}
         self._is_over = False
 
-    def enter(self, number: int, connection: SyncConnection) -> None:
+    def enter(self, number: int, carrier: Carrier) -> None:
         """Before anything is sent. Raises if the race is over by now."""
         with self._lock:
             if self._is_over:
                 raise ConnectionAbortedError("another attempt has won")
-            self._connections[number] = connection
+            self._carriers[number] = carrier
 
     def leave(self, number: int) -> None:
         """Before the connection is given back, and may carry another request."""
         with self._lock:
-            self._connections.pop(number, None)
+            self._carriers.pop(number, None)
 
     def close(self) -> None:
         """The race is over: break off what still runs."""
         with self._lock:
             self._is_over = True
-            for connection in self._connections.values():
-                connection.link.break_off()
+            for carrier in self._carriers.values():
+                carrier.break_off()
 
 
 Attempt: TypeAlias = Callable[[Send, Attempts[SyncWire], Lanes], tuple[Outcome, Result]]

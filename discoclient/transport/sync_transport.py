@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Unpack
 
-import httpcore
 import httpx
 
 from ..balancing.endpoint import Ticket
 from ..balancing.explanation import Explanation
-from ..calling.steps import Call, End, Read, Send, Sleep
-from ..model.outcome import Outcome
+from ..calling.flow import CallFlow
+from ..calling.steps import Call, End, Read, Send, Sleep, Step
+from ..model.outcome import Outcome, OutcomeKind
 from ..model.policy import check_seconds
-from .attempts import PATIENCE, Attempts, Result, finalize, is_short
-from .link import Link, SyncConnection
+from .attempts import PATIENCE, Attempts, Result, WholeStream, finalize, is_short
+from .carrying import Carrier
 from .options import NO_CALL, read_call
 from .router import Route, Router, late
 from .settings import Settings, TransportOptions
 from .sync_pool import SyncPool, SyncWire
 from .sync_race import Lanes, run_race
 from .telling import Told
-from .wire import as_httpx, wire_errors
+from .wire import as_httpx, is_timeout, wire_errors
 
 __all__ = ["DiscoTransport"]
 
@@ -47,8 +47,9 @@ class DiscoTransport(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         route = self._router.find(request) or self._router.route_for(request)
-        call = read_call(request, monotonic(), deadline=route.settings.deadline, info=route.info(request))
-        attempts = Attempts(route, request, call)
+        began = monotonic()
+        call = read_call(request, began, deadline=route.settings.deadline, info=route.info(request))
+        attempts = Attempts(route, request, call, began)
         if call.info is None:
             return self._call(attempts)
         with Told(attempts, call.info) as told:
@@ -83,9 +84,39 @@ class DiscoTransport(httpx.BaseTransport):
         route, call = attempts.route, attempts.call
         if not route.is_known:
             self._await_view(route, call)
-        flow = route.flow(call)
+        if call.info is not None or route.ledger.hedges is not None:
+            flow = route.flow(call)
+            return self._converse(attempts, flow, lambda: next(flow))
+        # What nearly always happens, and without a generator: the first attempt's answer is the end.
+        caller = route.caller
+        send = caller.begin(call, caller.clock())
+        if isinstance(send, End):
+            raise route.refused(send, call)
         try:
-            step = next(flow)
+            outcome, result = self._attempt(send, attempts)
+            if (
+                outcome.kind is OutcomeKind.RESPONSE
+                and (not call.is_whole or attempts.is_whole(result))
+                and caller.is_done(
+                    send, outcome.status, outcome.latency, caller.clock(), is_warm=outcome.is_warm
+                )
+            ):
+                return attempts.hand_over(result)
+        except BaseException:
+            send.ticket.close()
+            raise
+        flow = route.flow(call, send)
+        next(flow)
+        attempts.settle(send, result)
+        return self._converse(attempts, flow, lambda: flow.send(outcome))
+
+    def _converse(
+        self, attempts: Attempts[SyncWire], flow: CallFlow, begin: Callable[[], Step]
+    ) -> httpx.Response:
+        """Do what the *flow* says, from its step *begin* on, until it has said how the call ends."""
+        route, call = attempts.route, attempts.call
+        try:
+            step = begin()
             while True:
                 if isinstance(step, Read):
                     step = flow.send(_read(attempts))
@@ -100,6 +131,7 @@ class DiscoTransport(httpx.BaseTransport):
                 if step.race is None:
                     outcome, result = self._attempt(step, attempts)
                 else:
+                    attempts.terms = route.stream_terms  # whose head comes first has won
                     step, outcome, result = run_race(step.race, step, attempts, self._attempt)
                 attempts.settle(step, result)
                 step = flow.send(outcome)
@@ -129,29 +161,32 @@ class DiscoTransport(httpx.BaseTransport):
     ) -> tuple[Outcome, Result]:
         """One attempt. In a race, *lanes* know what carries it."""
         began = monotonic()
-        pool = attempts.route.wire.pool(send.endpoint)
-        is_warm, link, connection = False, None, None
+        pool = attempts.wire.pool(send.endpoint)
+        is_warm, carrier = False, None
         try:
-            extensions = attempts.extensions(send)
-            connection = pool.take(attempts.pool_timeout(extensions), is_fresh=send.is_fresh)
-            is_warm, link = connection.is_idle(), connection.link
-            link.begin(attempts.call.deadline)
+            carrier = pool.take(attempts.pool_timeout(), is_fresh=send.is_fresh)
+            is_warm, carrier.deadline = carrier.is_used, attempts.call.deadline
             if lanes is not None:
-                lanes.enter(send.number, connection)
-            request = pool.origin.aim(attempts.request, attempts.headers(send), extensions)
-            answer = connection.handle_request(request)
+                lanes.enter(send.number, carrier)
+            answer = carrier.carry(
+                attempts.request, attempts.headers(send), attempts.terms, send.ticket.heard
+            )
         except BaseException as error:
             if lanes is not None:
                 lanes.leave(send.number)
-            if connection is not None:
-                pool.give(connection)
+            if carrier is not None:
+                pool.give(carrier)
             if not isinstance(error, Exception):
                 raise
             # Every kind: the flow decides, and what it won't retry is raised as it was.
-            return attempts.failed(send, error, began, is_warm=is_warm, link=link)
+            return attempts.failed(send, error, began, is_warm=is_warm, carrier=carrier)
         if lanes is not None:
             lanes.leave(send.number)
-        stream = TrackedStream(answer.stream, connection, pool, send.ticket)
+        if answer.content is None:
+            stream: httpx.SyncByteStream = TrackedStream(answer.stream, carrier, pool, send.ticket)
+        else:
+            pool.give(carrier)
+            stream = WholeStream(answer.content, send.ticket)
         return attempts.answered(send, answer, stream, began, is_warm=is_warm)
 
 
@@ -160,9 +195,9 @@ class TrackedStream(httpx.SyncByteStream):
 
     _is_open = False  # until it is all there: a signal's handler may raise in the middle
 
-    def __init__(self, stream: Any, connection: SyncConnection, pool: SyncPool, ticket: Ticket) -> None:
+    def __init__(self, stream: Any, carrier: Carrier, pool: SyncPool, ticket: Ticket) -> None:
         self._stream = stream
-        self._connection = connection
+        self._carrier = carrier
         self._pool = pool
         self._ticket = ticket
         self._is_open = True
@@ -178,27 +213,25 @@ class TrackedStream(httpx.SyncByteStream):
     def _stream_out(self) -> Iterator[bytes]:
         try:
             yield from self._stream
-        except httpcore.TimeoutException as error:
-            if self._connection.link.is_expired:
-                raise late("while the body was read") from error
-            raise as_httpx(error) from error
         except Exception as error:
+            if self._carrier.is_expired and is_timeout(error):
+                raise late("while the body was read") from error
             ours = as_httpx(error)
             if ours is error:
                 raise
             raise ours from error
 
     @property
-    def link(self) -> Link:
-        return self._connection.link
+    def carrier(self) -> Carrier:
+        return self._carrier
 
     def read_ahead(self) -> None:
-        """Read all of it now. Raises what httpcore raises."""
+        """Read all of it now. Raises what the engine raises."""
         self._parts = list(self._stream)
 
     def hurry(self, seconds: float) -> None:
         """Have what is left come within so many seconds."""
-        self._connection.link.hurry(monotonic() + seconds)
+        self._carrier.hurry(monotonic() + seconds)
 
     def close(self) -> None:
         if not self._is_open:
@@ -211,7 +244,7 @@ class TrackedStream(httpx.SyncByteStream):
             is_broken = False
         finally:
             self._ticket.close()
-            self._pool.give(self._connection, is_broken=is_broken)
+            self._pool.give(self._carrier, is_broken=is_broken)
 
     def __del__(self) -> None:
         if self._is_open:
@@ -221,22 +254,24 @@ class TrackedStream(httpx.SyncByteStream):
 def _read(attempts: Attempts[SyncWire]) -> Outcome | None:
     """Read the body, of which the caller gets all or nothing."""
     stream = attempts.stream
+    if isinstance(stream, WholeStream):
+        return None
     assert isinstance(stream, TrackedStream)
     try:
         stream.read_ahead()
     except Exception as error:
         with suppress(Exception):
             stream.close()
-        return attempts.broken_off(error, stream.link)
+        return attempts.broken_off(error, stream.carrier)
     return None
 
 
 def _discard(response: httpx.Response) -> None:
     """Another attempt follows: a short body is read to its end, so that the connection can be used again."""
     stream = response.stream
-    assert isinstance(stream, TrackedStream)
+    assert isinstance(stream, TrackedStream | WholeStream)
     with suppress(Exception):  # it is of no interest any more
-        if is_short(response):
+        if isinstance(stream, TrackedStream) and is_short(response):
             stream.hurry(PATIENCE)
             for _ in stream:
                 pass

@@ -1,27 +1,45 @@
-"""The wire: what httpcore needs to be told, and what its exceptions mean. Shared by both flavours."""
+"""The wire: what a user may say about the connections, where they lead, and what their failures mean. For all engines."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import httpcore
 import httpx
 
 from ..balancing.endpoint import Endpoint
+from ..model.errors import ConfigError
+from ..model.instance import Instance
 from ..model.outcome import Outcome, OutcomeKind
-from .link import Link
+from .carrying import AsyncCarrier, Carrier
+from .http1 import failures
 
-__all__ = ["Origin", "WireOptions", "as_httpx", "classify", "wire_errors"]
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "Place",
+    "WireOptions",
+    "as_httpx",
+    "classify",
+    "is_timeout",
+    "lend",
+    "wire_errors",
+]
 
 KEEPALIVE_MARGIN = 1.0
 """Seconds that we close an idle connection before the server does; equal times make a race that a request loses."""
 KEEPALIVE_UNSAID = 2.0
 """Seconds that we believe a server keeps an idle connection if it does not say: gunicorn's default, the shortest usual."""
+
+ENGINES = ("auto", "native", "httpcore")
+
+Engine: TypeAlias = str | Callable[[Instance], httpx.BaseTransport | httpx.AsyncBaseTransport]
+"""``auto``: native where it can do what is asked, which is HTTP/1.1 in threads and on asyncio, else httpcore."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +53,7 @@ class WireOptions:
     http2: bool = False
     limits: httpx.Limits | None = None
     """Per endpoint. Default: as many connections as there are requests, all of them kept while they are fresh."""
+    engine: Engine = "auto"
 
     @property
     def max_connections(self) -> int | None:
@@ -44,8 +63,34 @@ class WireOptions:
     def max_idle(self) -> int | None:
         return self.limits.max_keepalive_connections if self.limits else None
 
+    @property
+    def is_native(self) -> bool:
+        """Whether our own engine is to be used where it can be."""
+        return self.engine == "native" or (self.engine == "auto" and self.http1 and not self.http2)
+
+    def __post_init__(self) -> None:
+        if self.engine == "native" and (self.http2 or not self.http1):
+            raise ConfigError(
+                "engine='native' speaks HTTP/1.1 alone: leave http1= and http2=, or say engine='httpcore'"
+            )
+        if self.engine not in ENGINES and not callable(self.engine):
+            raise ConfigError(
+                f"engine= must be one of {', '.join(ENGINES)}, or a function that gives an httpx transport for an "
+                f"Instance; got {self.engine!r}"
+            )
+
     def __hash__(self) -> int:
-        return hash((self.verify, repr(self.cert), self.trust_env, self.http1, self.http2, repr(self.limits)))
+        return hash(
+            (
+                self.verify,
+                repr(self.cert),
+                self.trust_env,
+                self.http1,
+                self.http2,
+                repr(self.limits),
+                self.engine,
+            )
+        )
 
 
 @lru_cache(maxsize=32)
@@ -59,51 +104,47 @@ def _ssl_context(
     return context
 
 
-class Origin:
-    """Where an endpoint listens, in the bytes that httpcore wants, and how to make a connection to it."""
+class Place:
+    """Where an endpoint listens, and on which terms a connection is made to it. ``expiry``: seconds that one is kept idle."""
 
-    __slots__ = ("_context", "_endpoint", "_options", "_origin", "_scheme")
+    __slots__ = ("endpoint", "expiry", "host", "options", "port", "scheme", "tls")
 
     def __init__(self, endpoint: Endpoint, options: WireOptions) -> None:
-        scheme, host, port = endpoint.address
-        self._endpoint = endpoint
-        self._options = options
-        self._scheme = scheme.encode()
-        self._origin = httpcore.Origin(self._scheme, host.encode("ascii"), port)
-        self._context: ssl.SSLContext | None = None
-        if scheme == "https":
+        self.endpoint = endpoint
+        self.options = options
+        self.scheme, self.host, self.port = endpoint.address
+        self.tls: ssl.SSLContext | None = None
+        if self.scheme == "https":
             cert = options.cert if isinstance(options.cert, str | tuple | None) else tuple(options.cert)
-            self._context = _ssl_context(options.verify, cert, options.trust_env, options.http2)
-
-    def connection_settings(self) -> dict[str, Any]:
-        """The arguments of httpcore's two connection classes."""
-        said = self._endpoint.instance.http_keepalive
-        expiry = max(0.0, (KEEPALIVE_UNSAID if said is None else said) - KEEPALIVE_MARGIN)
-        limits = self._options.limits
+            self.tls = _ssl_context(options.verify, cert, options.trust_env, options.http2)
+        said, limits = endpoint.instance.http_keepalive, options.limits
+        self.expiry = max(0.0, (KEEPALIVE_UNSAID if said is None else said) - KEEPALIVE_MARGIN)
         if limits is not None and limits.keepalive_expiry is not None:
-            expiry = min(expiry, limits.keepalive_expiry)
-        return {
-            "origin": self._origin,
-            "ssl_context": self._context,
-            "keepalive_expiry": expiry,
-            "http1": self._options.http1,
-            "http2": self._options.http2,
-        }
+            self.expiry = min(self.expiry, limits.keepalive_expiry)
 
-    def aim(
-        self, request: httpx.Request, headers: list[tuple[bytes, bytes]], extensions: dict[str, Any]
-    ) -> httpcore.Request:
-        """*request* for this endpoint: the same in all but where it goes, and what is said to it alone."""
-        origin = self._origin
-        url = httpcore.URL(
-            scheme=self._scheme, host=origin.host, port=origin.port, target=request.url.raw_path
-        )
-        return httpcore.Request(
-            method=request.method, url=url, headers=headers, content=request.stream, extensions=extensions
-        )
+
+T = TypeVar("T")
+
+
+def lend(options: WireOptions, endpoint: Endpoint, kind: type[T]) -> T | None:
+    """The user's own transport for *endpoint*, if the engine makes such. Raises `ConfigError` if it is none of *kind*."""
+    if isinstance(options.engine, str):
+        return None
+    lent = options.engine(endpoint.instance)
+    if not isinstance(lent, kind):
+        raise ConfigError(f"engine= must give an httpx.{kind.__name__} here; got {lent!r}")
+    return lent
 
 
 _ERRORS: dict[type[Exception], type[httpx.TransportError]] = {
+    failures.ConnectExpired: httpx.ConnectTimeout,
+    failures.ReadExpired: httpx.ReadTimeout,
+    failures.WriteExpired: httpx.WriteTimeout,
+    failures.ConnectFailure: httpx.ConnectError,
+    failures.ReadFailure: httpx.ReadError,
+    failures.WriteFailure: httpx.WriteError,
+    failures.LocalProtocolFailure: httpx.LocalProtocolError,
+    failures.RemoteProtocolFailure: httpx.RemoteProtocolError,
     httpcore.ConnectTimeout: httpx.ConnectTimeout,
     httpcore.ReadTimeout: httpx.ReadTimeout,
     httpcore.WriteTimeout: httpx.WriteTimeout,
@@ -119,11 +160,23 @@ _ERRORS: dict[type[Exception], type[httpx.TransportError]] = {
 }
 
 
-_LOCAL = (httpcore.PoolTimeout, httpcore.LocalProtocolError, httpcore.UnsupportedProtocol)
+_NOT_SENT = (failures.ConnectFailure, httpcore.ConnectError, httpcore.ConnectTimeout)
+_LOCAL = (
+    failures.LocalProtocolFailure,
+    httpcore.PoolTimeout,
+    httpcore.LocalProtocolError,
+    httpcore.UnsupportedProtocol,
+)
+_EXPIRED = (
+    failures.ConnectExpired,
+    failures.ReadExpired,
+    failures.WriteExpired,
+    httpcore.TimeoutException,
+)
 
 
 def as_httpx(error: Exception) -> Exception:
-    """httpcore's exceptions as httpx's own, as httpx's transports do it; any other as it is."""
+    """An engine's exceptions as httpx's own; any other as it is."""
     translated = _ERRORS.get(type(error))
     if translated is None:
         return error
@@ -140,7 +193,7 @@ def _say(error: BaseException) -> str:
 
 @contextmanager
 def wire_errors() -> Iterator[None]:
-    """Have httpcore's exceptions raised `as_httpx`."""
+    """Have an engine's exceptions raised `as_httpx`."""
     try:
         yield
     except Exception as error:
@@ -150,25 +203,34 @@ def wire_errors() -> Iterator[None]:
         raise ours from error
 
 
-def classify(error: Exception, latency: float, *, is_warm: bool = False, link: Link | None = None) -> Outcome:
+def is_timeout(error: Exception) -> bool:
+    """Whether an engine's exception says that something took too long."""
+    return isinstance(error, _EXPIRED)
+
+
+def classify(
+    error: Exception,
+    latency: float,
+    *,
+    is_warm: bool = False,
+    carrier: Carrier | AsyncCarrier | None = None,
+) -> Outcome:
     """What a failed attempt means for the next one.
 
     *error* as it was raised: one of httpx's own comes from the request's body, which may be read from somewhere else, and not
-    from our wire. *is_warm*: whether the connection had been used before; *link* is its.
+    from our wire. *is_warm*: whether *carrier* had been used before.
     """
-    return Outcome(
-        _kind(error, is_warm=is_warm, link=link), latency, is_warm=is_warm, error=type(error).__name__
-    )
+    name = _ERRORS.get(type(error), type(error)).__name__
+    return Outcome(_kind(error, is_warm=is_warm, carrier=carrier), latency, is_warm=is_warm, error=name)
 
 
-def _kind(error: Exception, *, is_warm: bool, link: Link | None) -> OutcomeKind:
-    if link is not None and link.is_expired and isinstance(error, httpcore.TimeoutException):
+def _kind(error: Exception, *, is_warm: bool, carrier: Carrier | AsyncCarrier | None) -> OutcomeKind:
+    if carrier is not None and carrier.is_expired and is_timeout(error):
         return OutcomeKind.EXPIRED
-    if isinstance(error, httpcore.ConnectError | httpcore.ConnectTimeout):
+    if isinstance(error, _NOT_SENT):
         return OutcomeKind.NOT_SENT
     if type(error) not in _ERRORS or isinstance(error, _LOCAL):
         return OutcomeKind.LOCAL
-    is_closed = not isinstance(error, httpcore.TimeoutException)
-    if is_warm and is_closed and link is not None and not link.has_answer:
+    if is_warm and not is_timeout(error) and carrier is not None and not carrier.has_answer:
         return OutcomeKind.STALE
     return OutcomeKind.NO_ANSWER

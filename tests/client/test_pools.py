@@ -444,8 +444,8 @@ def test_a_connection_that_is_looked_at_while_its_instance_leaves_is_closed() ->
         is_shut = False
 
         def __init__(self, on_look: Callable[[], object] = lambda: None) -> None:
-            self.has_expired = lambda: bool(on_look())
-            self.is_idle = self.is_available = lambda: True
+            self.is_overdue = lambda now: bool(on_look())
+            self.is_idle = lambda: True
 
         def close(self) -> None:
             self.is_shut = True

@@ -12,6 +12,8 @@ import pytest
 from discoclient import DiscoClient, RetryPolicy
 from discoclient.model.events import AttemptEnded, BudgetExhausted
 from discoclient.transport import link
+from discoclient.transport.http1.async_connection import AsyncConnection
+from discoclient.transport.http1.sync_connection import SyncConnection
 from tests.client.balancers import BySlot
 from tests.client.fleet import Fleet
 from tests.client.scenes import Events
@@ -248,14 +250,16 @@ async def test_a_connection_may_take_as_many_seconds_as_the_smaller_one_says(
     told: list[object] = []
 
     def noting(connect: Any) -> Any:
-        def note(self: object, **options: Any) -> Any:
+        def note(self: object, *where: Any, **options: Any) -> Any:
             told.append(options["timeout"])
-            return connect(self, **options)
+            return connect(self, *where, **options)
 
         return note
 
-    for backend in (link._Backend, link._AsyncBackend):
+    for backend in (link.LinkedBackend, link.AsyncLinkedBackend):
         monkeypatch.setattr(backend, "connect_tcp", noting(backend.connect_tcp))
+    for connection in (SyncConnection, AsyncConnection):
+        monkeypatch.setattr(connection, "open", noting(connection.open))
     fleet.add()
     async with shell.client(retry=policy, timeout=timeout) as client:
         await client.get()

@@ -1,0 +1,164 @@
+"""The native engine in threads: httpx's requests over our own connections."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from time import monotonic
+from typing import Any
+
+import httpx
+
+from .carrying import Answer, Terms
+from .http1.head import Field, Head
+from .http1.sync_connection import SyncConnection
+from .http1.writer import BodyFrame, head_of
+from .wire import Place
+
+__all__ = ["NativeCarrier"]
+
+_NO_TIMEOUTS: Mapping[str, float | None] = {}
+
+
+class NativeCarrier(SyncConnection):
+    """A `Carrier`."""
+
+    __slots__ = ("_head", "_headers", "_is_broken_off", "_is_sent", "_place")
+
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self._place = place
+        self._is_sent = False
+        self._is_broken_off = False
+        self._head: Head | None = None
+        self._headers = httpx.Headers()
+
+    @property
+    def has_answer(self) -> bool:
+        return self.reader.is_begun
+
+    def is_idle(self) -> bool:
+        return self.is_used and not self.is_lost
+
+    def is_overdue(self, now: float) -> bool:
+        return now - self.idle_since >= self._place.expiry
+
+    def has_ended(self) -> bool:
+        return self.is_overdue(monotonic()) or self.has_news()
+
+    def carry(
+        self,
+        request: httpx.Request,
+        fields: Sequence[Field],
+        terms: Terms,
+        on_head: Callable[[float], None],
+    ) -> Answer:
+        method = request.method
+        extensions = request.extensions
+        target = extensions.get("target") or request.url.raw_path
+        head = head_of(method.encode("ascii"), target, fields)
+        timeouts = extensions.get("timeout") or _NO_TIMEOUTS
+        self.begin(is_head=method == "HEAD")
+        try:
+            if self.carrier is None:
+                place, connect = self._place, timeouts.get("connect")
+                self.open(
+                    place.host,
+                    place.port,
+                    timeout=terms.connect_timeout if connect is None else min(connect, terms.connect_timeout),
+                    tls=place.tls,
+                    server_name=extensions.get("sni_hostname") or terms.server_name,
+                )
+                if self._is_broken_off:
+                    self.break_off()
+            self._is_sent = False
+            stream = request.stream
+            frame = BodyFrame(fields)
+            body = b"".join(stream) if isinstance(stream, httpx.ByteStream) else stream
+            assert isinstance(body, bytes | httpx.SyncByteStream)
+            if frame.is_empty and body == b"":
+                self.write(head, timeouts.get("write"))
+                self._is_sent = True
+            else:
+                self._is_sent = self.write_body(head, body, frame, timeouts.get("write"))
+            answer_head = self.respond(terms.streamed, timeouts.get("read"), on_head)
+            if answer_head is not self._head:
+                self._head, self._headers = answer_head, httpx.Headers(answer_head.fields)
+        except BaseException:
+            self.close()
+            raise
+        content, stream_out = None, None
+        if terms.streamed is not None and self.reader.is_complete:
+            content = self.take()
+            self.finish()
+        else:
+            stream_out = NativeStream(self, timeouts.get("read"))
+        return Answer(
+            answer_head.status,
+            self._headers,
+            {
+                "http_version": answer_head.version,
+                "reason_phrase": answer_head.reason,
+                "network_stream": self,
+            },
+            stream_out,
+            content,
+            self.head_at,
+        )
+
+    def finish(self) -> None:
+        """The request is over, and its response read or not."""
+        self.end(is_sent=self._is_sent, now=monotonic())
+
+    def break_off(self) -> None:
+        self._is_broken_off = True
+        carrier = self.carrier
+        if carrier is not None:
+            try:
+                carrier.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                return
+
+    def get_extra_info(self, info: str) -> Any:
+        """As httpcore's network streams have it: ``socket``, ``ssl_object``, ``client_addr``, ``server_addr``."""
+        return extra_info(self.carrier, info)
+
+
+class NativeStream:
+    """A response's body."""
+
+    __slots__ = ("_carrier", "_is_open", "_timeout")
+
+    def __init__(self, carrier: NativeCarrier, timeout: float | None) -> None:
+        self._carrier = carrier
+        self._timeout = timeout
+        self._is_open = True
+
+    def __iter__(self) -> Iterator[bytes]:
+        carrier, timeout = self._carrier, self._timeout
+        try:
+            while self._is_open and (piece := carrier.read(timeout)):
+                yield piece
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._carrier.finish()
+
+
+def extra_info(carrier: Any, info: str) -> Any:
+    if carrier is None:
+        return None
+    match info:
+        case "socket":
+            return carrier
+        case "ssl_object":
+            return carrier if hasattr(carrier, "getpeercert") else None
+        case "client_addr":
+            return carrier.getsockname()
+        case "server_addr":
+            return carrier.getpeername()
+    return None
