@@ -1,26 +1,27 @@
 """The reference for the cost of the layer: the same wire, pools and errors, driven for one fixed endpoint.
 
-No registry, no choice, no flow, no ticket: what httpx's own transport does around its pool, around ours.
+No registry, no choice, no flow, no ticket: what httpx's own transport does around its pool, around ours. All that makes the
+wire fast is here too, a body that is handed over read among it, so that the difference is the discovery's alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from time import monotonic
-from typing import Any
 
-import httpcore
 import httpx
 
 from discoclient.balancing.endpoint import Endpoint
 from discoclient.model.instance import Instance
 from discoclient.transport.async_pool import AsyncPool, AsyncWire
+from discoclient.transport.carrying import Answer, Terms
 from discoclient.transport.home import find_loop
-from discoclient.transport.link import AsyncConnection, SyncConnection
-from discoclient.transport.sync_pool import SyncPool, SyncWire
-from discoclient.transport.wire import WireOptions, wire_errors
+from discoclient.transport.sync_pool import SyncWire
+from discoclient.transport.wire import WireOptions
 
 __all__ = ["AsyncBareWire", "AsyncNothing", "BareWire", "Nothing"]
+
+_TERMS = Terms(connect_timeout=1.0, server_name="bare", streamed=())
 
 
 def _endpoint(port: int, keepalive: float) -> Endpoint:
@@ -28,10 +29,21 @@ def _endpoint(port: int, keepalive: float) -> Endpoint:
     return Endpoint(instance, now=monotonic())
 
 
-def _response(answer: httpcore.Response, stream: Any) -> httpx.Response:
-    return httpx.Response(
-        status_code=answer.status, headers=answer.headers, stream=stream, extensions=answer.extensions
+def _response(answer: Answer, began: float) -> httpx.Response:
+    assert answer.content is not None
+    response = httpx.Response(
+        status_code=answer.status,
+        headers=answer.headers,
+        stream=httpx.ByteStream(answer.content),
+        extensions=answer.extensions,
     )
+    response.read()
+    response.elapsed = timedelta(seconds=monotonic() - began)
+    return response
+
+
+def _ignore(now: float) -> None:
+    return
 
 
 class BareWire(httpx.BaseTransport):
@@ -41,35 +53,16 @@ class BareWire(httpx.BaseTransport):
         self._pool = SyncWire(WireOptions()).pool(_endpoint(port, keepalive))
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        pool = self._pool
-        connection = pool.take(request.extensions["timeout"].get("pool"))
+        began, pool = monotonic(), self._pool
+        carrier = pool.take(request.extensions["timeout"].get("pool"))
         try:
-            answer = connection.handle_request(
-                pool.origin.aim(request, request.headers.raw, request.extensions)
-            )
-        except BaseException:
-            pool.give(connection)
-            raise
-        return _response(answer, _Stream(answer.stream, connection, pool))
+            answer = carrier.carry(request, request.headers.raw, _TERMS, _ignore)
+        finally:
+            pool.give(carrier)
+        return _response(answer, began)
 
     def close(self) -> None:
         self._pool.close()
-
-
-class _Stream(httpx.SyncByteStream):
-    def __init__(self, stream: Any, connection: SyncConnection, pool: SyncPool) -> None:
-        self._stream = stream
-        self._connection = connection
-        self._pool = pool
-
-    def __iter__(self) -> Iterator[bytes]:
-        with wire_errors():
-            yield from self._stream
-
-    def close(self) -> None:
-        with wire_errors():
-            self._stream.close()
-        self._pool.give(self._connection)
 
 
 class AsyncBareWire(httpx.AsyncBaseTransport):
@@ -78,39 +71,20 @@ class AsyncBareWire(httpx.AsyncBaseTransport):
         self._pool: AsyncPool | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        pool = self._pool
+        began, pool = monotonic(), self._pool
         if pool is None:
             pool = self._pool = AsyncWire(WireOptions()).pool(find_loop(), self._endpoint)
-        connection = await pool.take(request.extensions["timeout"].get("pool"))
+        carrier = pool.take_idle() or await pool.take(request.extensions["timeout"].get("pool"))
         try:
-            answer = await connection.handle_async_request(
-                pool.origin.aim(request, request.headers.raw, request.extensions)
-            )
-        except BaseException:
-            await pool.give(connection)
-            raise
-        return _response(answer, _AsyncStream(answer.stream, connection, pool))
+            answer = await carrier.carry(request, request.headers.raw, _TERMS, _ignore)
+        finally:
+            if not pool.give_idle(carrier):
+                await pool.give(carrier)
+        return _response(answer, began)
 
     async def aclose(self) -> None:
         if self._pool is not None:
             await self._pool.close()
-
-
-class _AsyncStream(httpx.AsyncByteStream):
-    def __init__(self, stream: Any, connection: AsyncConnection, pool: AsyncPool) -> None:
-        self._stream = stream
-        self._connection = connection
-        self._pool = pool
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        with wire_errors():
-            async for part in self._stream:
-                yield part
-
-    async def aclose(self) -> None:
-        with wire_errors():
-            await self._stream.aclose()
-        await self._pool.give(self._connection)
 
 
 _HEADERS = [(b"Server", b"benchmark"), (b"Content-Type", b"application/json"), (b"Content-Length", b"41")]

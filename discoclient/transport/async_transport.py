@@ -171,7 +171,10 @@ class AsyncDiscoTransport(httpx.AsyncBaseTransport):
     async def _attempt(self, send: Send, attempts: Attempts[AsyncWire]) -> tuple[Outcome, Result]:
         """One attempt."""
         began = monotonic()
-        pool = attempts.wire.pool(find_loop(), send.endpoint)
+        wire = attempts.route.wire
+        if "trace" in attempts.request.extensions:
+            wire = wire.tracing()
+        pool = wire.pool(find_loop(), send.ticket.endpoint)
         is_warm, carrier = False, None
         try:
             if not send.is_fresh:

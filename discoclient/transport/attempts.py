@@ -75,12 +75,6 @@ class Attempts(Generic[W]):
             headers.append((b"X-Disco-Deadline", b"%d" % left))
         return headers
 
-    @property
-    def wire(self) -> W:
-        """Whoever wants ``trace`` means the names of httpcore's events."""
-        wire = self.route.wire
-        return wire.tracing() if "trace" in self.request.extensions else wire
-
     def pool_timeout(self) -> float | None:
         """Seconds to wait for a connection."""
         timeouts = self.request.extensions.get("timeout")

@@ -36,7 +36,7 @@ class AsyncNativeCarrier(AsyncConnection):
         return self.reader.is_begun
 
     def is_idle(self) -> bool:
-        return self.is_used and not self.is_lost and not self.is_busy
+        return self.is_used and not self.is_lost and self._place.expiry > 0 and not self.is_busy
 
     def is_overdue(self, now: float) -> bool:
         return now - self.idle_since >= self._place.expiry

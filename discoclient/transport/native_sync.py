@@ -38,7 +38,7 @@ class NativeCarrier(SyncConnection):
         return self.reader.is_begun
 
     def is_idle(self) -> bool:
-        return self.is_used and not self.is_lost
+        return self.is_used and not self.is_lost and self._place.expiry > 0
 
     def is_overdue(self, now: float) -> bool:
         return now - self.idle_since >= self._place.expiry

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import replace
 from random import Random
 from time import monotonic
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import httpx
 from cachetools import LRUCache
@@ -35,8 +35,6 @@ MOST_ROUTES = 1000
 
 class Wire(Protocol):
     def close(self) -> None: ...
-
-    def tracing(self) -> Self: ...
 
 
 _SCHEMES = frozenset({"http", "https", "disco"})

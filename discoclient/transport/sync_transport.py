@@ -161,7 +161,10 @@ class DiscoTransport(httpx.BaseTransport):
     ) -> tuple[Outcome, Result]:
         """One attempt. In a race, *lanes* know what carries it."""
         began = monotonic()
-        pool = attempts.wire.pool(send.endpoint)
+        wire = attempts.route.wire
+        if "trace" in attempts.request.extensions:
+            wire = wire.tracing()
+        pool = wire.pool(send.ticket.endpoint)
         is_warm, carrier = False, None
         try:
             carrier = pool.take(attempts.pool_timeout(), is_fresh=send.is_fresh)

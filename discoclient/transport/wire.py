@@ -97,10 +97,12 @@ class WireOptions:
 def _ssl_context(
     verify: ssl.SSLContext | str | bool, cert: Any, trust_env: bool, http2: bool
 ) -> ssl.SSLContext:
-    """One context for all endpoints: making one costs 20 ms. Apart for HTTP/2, whose ALPN httpcore writes into it."""
+    """One context for all endpoints: making one costs 20 ms. Apart for HTTP/2, which has its own ALPN."""
     context = httpx.create_ssl_context(verify=verify, cert=cert, trust_env=trust_env)
     if cert is not None and isinstance(verify, str):  # beside a path httpx forgets the certificate
         context.load_cert_chain(*((cert,) if isinstance(cert, str) else cert))
+    if not http2:  # with it, httpcore says by itself what may be spoken
+        context.set_alpn_protocols(["http/1.1"])
     return context
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from discoclient import Endpoint, Instance, RetryPolicy
 from discoclient.transport import wire
-from discoclient.transport.wire import Origin, WireOptions
+from discoclient.transport.wire import Place, WireOptions
 from tests.client.fleet import Fleet
 from tests.client.shells import Face, Shell, in_every_shell
 from tests.support.http2 import Http2Server
@@ -69,7 +69,7 @@ async def version(client: Face, url: str = "/") -> str:
 async def test_http2_is_spoken_over_tls_if_it_is_asked_for(
     shell: Shell, fleet: Fleet, authority: Authority
 ) -> None:
-    """One context for each client: httpcore writes into it what may be spoken."""
+    """One context for each client: what may be spoken is written into it."""
     options = {"retry": RetryPolicy(max_attempts=1)}
     with Http2Server(serving(authority)) as server:
         fleet.register(port=server.port, scheme="https")
@@ -133,10 +133,7 @@ def test_a_context_for_http2_is_not_one_for_http1(no_contexts: None) -> None:
     endpoint = Endpoint(
         Instance(service="experiment", id="a" * 8, host="127.0.0.1", port=443, scheme="https"), now=0.0
     )
-    with_it, same, without = (
-        Origin(endpoint, WireOptions(http2=http2)).connection_settings()["ssl_context"]
-        for http2 in (True, True, False)
-    )
+    with_it, same, without = (Place(endpoint, WireOptions(http2=http2)).tls for http2 in (True, True, False))
     assert with_it is same
     assert with_it is not without
 

@@ -27,7 +27,7 @@ from discoclient.registry.codec import MAX_VALUE_BYTES, BadRecord, decode
 from discoclient.registry.keys import DEFAULT_PREFIX, Keys
 from discoclient.registry.presence import decode_presence, encode_presence
 from discoclient.system.process import end, send, spawn
-from discoclient.transport.wire import Origin, WireOptions
+from discoclient.transport.wire import Place, WireOptions
 from tests.support.eventually import eventually
 
 PAGE = (Path(__file__).parents[2] / "docs" / "wire-format.md").read_text()
@@ -293,9 +293,7 @@ def test_every_state_has_a_row() -> None:
 def expiry(http_keepalive: float | None) -> float:
     """For how many seconds a caller keeps an idle connection to an instance that says this."""
     instance = Instance(service="experiment", id=ID, host="10.0.0.5", port=80, http_keepalive=http_keepalive)
-    found = Origin(Endpoint(instance, now=0.0), WireOptions()).connection_settings()["keepalive_expiry"]
-    assert isinstance(found, float)
-    return found
+    return Place(Endpoint(instance, now=0.0), WireOptions()).expiry
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def answer_head(
     """*answer* as it is sent to the client. *is_old*: to one of HTTP/1.0, who has to be told that we go on."""
     if is_chunked:
         framing = b"Transfer-Encoding: chunked\r\n"
-    elif answer.is_upgraded:
+    elif answer.is_switched:
         framing = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % answer.upgrade
     else:
         framing = b""

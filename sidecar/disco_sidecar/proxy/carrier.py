@@ -110,7 +110,7 @@ class Carrier:
 
     def _use(self, connection: Connection, send: Send) -> None:
         message, deadline = self.message, self._call.deadline
-        connection.exchange = self
+        connection.serve(self)
         connection.answer.expect(is_head=message.method == b"HEAD", may_switch=message.wants_tunnel)
         self._connection = connection
         aim, pool = self.aim, self._pool
@@ -155,7 +155,7 @@ class Carrier:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        connection.exchange = None
+        connection.serve(None)
         answer = connection.answer
         if (
             answer.is_complete

@@ -14,6 +14,7 @@ from discoclient.calling.flow import CallFlow
 from discoclient.calling.steps import End, Send, Sleep
 from discoclient.model.outcome import Outcome, OutcomeKind
 
+from ..http.answer import opening_of
 from ..http.heads import answer_head, signature
 from ..http.reading import Message
 from ..http.refusal import Refused
@@ -98,7 +99,7 @@ class Exchange(Carrier):
         now = self.touched = monotonic()
         if answer.interim:
             if self.message.minor:
-                self.client.write(b"".join(answer.interim))
+                self.client.write(b"".join([opening_of(head) + b"\r\n" for head in answer.interim]))
             answer.interim.clear()
         if self._is_committed:
             self._pass_on(connection, [])
@@ -116,7 +117,7 @@ class Exchange(Carrier):
         """The instance closed, or said what can't be understood, or nothing for too long."""
         connection, self._connection = self._connection, None
         assert connection is not None
-        connection.exchange = None
+        connection.serve(None)
         if not connection.is_lost:
             connection.close()
         if self._is_committed:
@@ -168,7 +169,7 @@ class Exchange(Carrier):
             is_old=not message.minor,
             signature=tail,
         )
-        if answer.is_upgraded:
+        if answer.is_switched:
             self._upgrade(connection, send, head)
             return
         if client.is_full:
@@ -189,7 +190,7 @@ class Exchange(Carrier):
             pieces.clear()
         if answer.is_complete:
             if self._is_rechunked:
-                out += (b"0\r\n", *answer.trailers, b"\r\n")
+                out += (b"0\r\n", *answer.passed_trailers, b"\r\n")
             if out:
                 self.client.write_all(out)
             self._give_back()
@@ -201,7 +202,8 @@ class Exchange(Carrier):
     def _upgrade(self, connection: Connection, send: Send, head: bytes) -> None:
         """From here on it is bytes, and what they mean is none of our business."""
         client, counts = self.client, self.service.counts
-        connection.exchange = self._connection = None
+        connection.serve(None)
+        self._connection = None
         if self._timer is not None:
             self._timer.cancel()
         counts.tunnels += 1

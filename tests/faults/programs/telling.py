@@ -58,11 +58,13 @@ def use(address: str) -> None:
     """All the doors, in order and out of order."""
     with (
         DiscoClient("experiment", registry=address, discovery_timeout=PATIENCE) as client,
+        DiscoClient("experiment", registry=address, discovery_timeout=PATIENCE, engine="httpcore") as other,
         connect(address, discovery_timeout=PATIENCE) as handle,
     ):
         for path in ("/", "/redirect", "/close", "/?q=1"):
             attempt(lambda path=path: client.get(path, headers=HEADERS, follow_redirects=True))
         attempt(lambda: client.post("/close", headers=HEADERS, content=b"x"))
+        attempt(lambda: other.get("/", headers=HEADERS))  # which logs on its own
         attempt(
             lambda: DiscoClient("nobody", registry=address, discovery_timeout=PATIENCE).get(
                 "/", headers=HEADERS

@@ -7,7 +7,8 @@ from random import Random
 
 import pytest
 
-from disco_sidecar.http.answer import MOST_BYTES, MOST_FIELDS, MOST_INTERIM, AnswerReader, BadAnswer
+from disco_sidecar.http.answer import MOST_BYTES, MOST_FIELDS, AnswerReader, BadResponse, opening_of
+from discoclient.transport.http1.reader import MOST_INTERIM
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -91,7 +92,7 @@ def test_what_is_passed_on(data: bytes, opening: bytes, body: bytes, by: int) ->
     ],
 )
 def test_what_can_not_be_understood_is_no_answer(data: bytes, by: int) -> None:
-    with pytest.raises(BadAnswer):
+    with pytest.raises(BadResponse):
         read(data, by=by)
 
 
@@ -100,7 +101,7 @@ def test_a_head_without_an_end_is_no_answer(beginning: bytes) -> None:
     reader = AnswerReader()
     reader.expect(is_head=False)
     reader.feed(beginning)
-    with pytest.raises(BadAnswer, match="too large"):
+    with pytest.raises(BadResponse, match="too large"):
         for _ in range(1000):
             reader.feed(b"x" * 1000)
 
@@ -111,7 +112,7 @@ def test_interim_answers_come_before_the_one_that_counts() -> None:
         + OK
         + b"Content-Length: 0\r\n\r\n"
     )
-    assert reader.interim == [
+    assert [opening_of(head) + b"\r\n" for head in reader.interim] == [
         b"HTTP/1.1 100 Continue\r\n\r\n",
         b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n",
     ]
@@ -121,14 +122,14 @@ def test_interim_answers_come_before_the_one_that_counts() -> None:
 def test_a_change_of_protocol_hands_the_rest_over() -> None:
     data = b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nrest"
     reader = read(data, may_switch=True)
-    assert (reader.is_upgraded, reader.upgrade, reader.rest) == (True, b"x", b"rest")
+    assert (reader.is_switched, reader.upgrade, reader.rest) == (True, b"x", b"rest")
 
 
 def test_trailers_are_kept_and_do_not_frame() -> None:
     reader = read(
         OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nA: b\r\nX-Disco-Instance: w\r\n\r\n"
     )
-    assert reader.trailers == [b"A: b\r\n"]
+    assert reader.passed_trailers == [b"A: b\r\n"]
     assert reader.is_complete
     assert reader.length is None
 
@@ -193,13 +194,16 @@ _SHOWN = (
     "instance",
     "retry_after",
     "is_complete",
-    "interim",
 )
 
 
 def shown(reader: AnswerReader) -> dict[str, object]:
     facts = {name: getattr(reader, name) for name in _SHOWN}
-    return facts | {"body": b"".join(reader.pieces), "trailers": reader.trailers if reader.is_chunked else []}
+    facts["interim"] = [opening_of(head) for head in reader.interim]
+    return facts | {
+        "body": b"".join(reader.pieces),
+        "trailers": reader.passed_trailers if reader.is_chunked else [],
+    }
 
 
 @pytest.mark.parametrize("seed", range(20))
