@@ -109,8 +109,9 @@ class Side:
             raw: Any = (DiscoClient if way.is_sync else AsyncDiscoClient)(
                 service,
                 registry=f"static://{service}=127.0.0.1:{port}",
-                retry=RetryPolicy(max_attempts=1),
+                retry=RetryPolicy(max_attempts=1, connect_timeout=30.0),
                 outlier=OutlierPolicy(max_ejected=0),
+                discovery_timeout=30.0,  # nothing here is about it, and the machine may be busy
                 **({"engine": ENGINE} if ENGINE else {}),
                 **options,
             )
