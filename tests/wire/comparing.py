@@ -16,14 +16,16 @@ def differences(ours: Observed, theirs: Observed) -> list[str]:
     if ours.is_same != theirs.is_same:
         found.append(f"same connection: ours {ours.is_same}, httpx {theirs.is_same}")
     found += _between("after", ours.after, theirs.after)
-    if ours.heard != theirs.heard:
+    if _heard(ours, theirs) != _heard(theirs, ours):
         found.append(f"heard:\n  ours  {_short(ours.heard)}\n  httpx {_short(theirs.heard)}")
     return found
 
 
 def is_stricter(ours: Observed, theirs: Observed, *, error: str = "RemoteProtocolError") -> How | None:
     """How ours is stricter, if that is all that it is. What follows must get its own answer, whatever httpx does."""
-    if not is_right(ours.after) or (ours.is_same and not theirs.is_same) or ours.heard[:1] != theirs.heard[:1]:
+    if ours.answer == theirs.answer and ours.answer.error and ours.is_same and is_right(ours.after):
+        return How.KEEPS
+    if not is_right(ours.after) or (ours.is_same and not theirs.is_same) or _heard(ours, theirs)[:1] != _heard(theirs, ours)[:1]:
         return None
     if ours.answer == theirs.answer:
         return How.CLOSES if theirs.is_same and not ours.is_same else None
@@ -36,17 +38,24 @@ def is_stricter(ours: Observed, theirs: Observed, *, error: str = "RemoteProtoco
     return How.GIVES_LESS if theirs.answer.body.startswith(ours.answer.body) else None
 
 
-def verdict(case: str, ours: Observed, theirs: Observed, allowed: Stricter | None) -> list[str]:
-    """What is wrong, in words; nothing if all is well."""
+def verdict(ours: Observed, theirs: Observed, permit: Stricter | None) -> list[str]:
+    """What is wrong, in words; nothing if they are the same, or differ just as *permit* says."""
     found = differences(ours, theirs)
-    if allowed is None:
-        if not found and not is_right(ours.after):
-            found = [f"what follows does not get its own answer, with httpx neither: {_short(ours.after)}"]
-        return found
     if not found:
-        return [f"{case!r} stands in stricter.py, and there is no difference"]
-    how = is_stricter(ours, theirs, error=allowed.error)
-    return [] if how is allowed.how else [f"allowed is {allowed.how.value!r}, this is {how}:", *found]
+        wrong = f"what follows does not get its own answer, with httpx neither: {_short(ours.after)}"
+        return [] if is_right(ours.after) else [wrong]
+    if permit is None:
+        return found
+    how = is_stricter(ours, theirs, error=permit.error)
+    return [] if how is permit.how else [f"allowed is {permit.how.value!r}, this is {how}:", *found]
+
+
+def _heard(seen: Observed, other: Observed) -> tuple[bytes, ...]:
+    """What is to be compared of it. How much of a request that broke off the server saw is a race: its head, if at all."""
+    if not (seen.answer.error and other.answer.error):
+        return seen.heard
+    heads = tuple(request.partition(b"\r\n\r\n")[0] for request in seen.heard)
+    return heads if len(seen.heard) == len(other.heard) else heads[-1:]
 
 
 def _between(name: str, ours: Answer, theirs: Answer) -> list[str]:

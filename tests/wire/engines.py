@@ -106,15 +106,14 @@ class Side:
         options = {"verify": _TLS, "trust_env": False, "timeout": 5.0, **options}
         if self.is_ours:
             service = f"wire-{next(_number)}"
-            raw: Any = (DiscoClient if way.is_sync else AsyncDiscoClient)(
-                service,
-                registry=f"static://{service}=127.0.0.1:{port}",
-                retry=RetryPolicy(max_attempts=1, connect_timeout=30.0),
-                outlier=OutlierPolicy(max_ejected=0),
-                discovery_timeout=30.0,  # nothing here is about it, and the machine may be busy
+            ours = {
+                "registry": f"static://{service}=127.0.0.1:{port}",
+                "retry": RetryPolicy(max_attempts=1, connect_timeout=30.0),
+                "outlier": OutlierPolicy(max_ejected=0),
+                "discovery_timeout": 30.0,  # nothing here is about it, and the machine may be busy
                 **({"engine": ENGINE} if ENGINE else {}),
-                **options,
-            )
+            }
+            raw: Any = (DiscoClient if way.is_sync else AsyncDiscoClient)(service, **{**ours, **options})
         else:
             kind = httpx.Client if way.is_sync else httpx.AsyncClient
             raw = kind(base_url=f"http://127.0.0.1:{port}", **options)

@@ -41,6 +41,7 @@ class Origin:
         otherwise: Play = ok(AFTER),
         greetings: Sequence[Play] = (),
         receive_buffer: int | None = None,
+        port: int = 0,
     ) -> None:
         self.plays = dict(plays or {})
         self.otherwise = otherwise
@@ -55,7 +56,8 @@ class Origin:
         self._listener = socket.socket()
         if receive_buffer is not None:
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self._listener.bind(("127.0.0.1", 0))
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind(("127.0.0.1", port))
         self._listener.listen(512)
         self.port: int = self._listener.getsockname()[1]
         self._acceptor = threading.Thread(target=self._accept, name="origin", daemon=True)

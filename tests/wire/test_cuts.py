@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from .comparing import differences, is_stricter
+from .comparing import differences, verdict
 from .engines import IS_NATIVE, OURS, THEIRS, Side, Way
 from .observing import Answer, Ask, Observed, observe
 from .origin import origin
 from .plays import Act, Play, bytewise, response, split_at, whole
-from .stricter import STRICTER
+from .stricter import allowed
 
 RESPONSES = {
     "a length": response(b"twelve bytes", b"Server: raw", b"Set-Cookie: a=b"),
@@ -39,13 +39,9 @@ def everywhere(way: Way, plays: dict[str, Play], modes: list[bool]) -> list[tupl
     return list(zip(ours, theirs, strict=True))
 
 
-def assert_same(name: str, place: object, ours: Observed, theirs: Observed) -> None:
-    if not (found := differences(ours, theirs)):
-        return
-    allowed = STRICTER.get(name) if IS_NATIVE else None
-    if allowed is not None and is_stricter(ours, theirs, error=allowed.error) is allowed.how:
-        return
-    raise AssertionError(f"{name}, at {place}:\n" + "\n".join(found))
+def assert_same(way: Way, name: str, place: object, ours: Observed, theirs: Observed) -> None:
+    found = verdict(ours, theirs, allowed(name, way.name, is_native=IS_NATIVE))
+    assert not found, f"{name}, at {place}:\n" + "\n".join(found)
 
 
 @pytest.mark.parametrize("is_whole", [True, False], ids=["whole", "in parts"])
@@ -55,7 +51,7 @@ def test_cut_at_every_offset(way: Way, name: str, is_whole: bool) -> None:
     plays = {f"c{place}": whole(*_some(raw[:place]), Act.SHUT) for place in range(len(raw) + 1)}
     seen = everywhere(way, plays, [is_whole])
     for place, (ours, theirs) in enumerate(seen):
-        assert_same(f"cut: {name}", place, ours, theirs)
+        assert_same(way, f"cut: {name}", place, ours, theirs)
         # never taken for the whole, if it says how long that is; and the whole is no error, which is the negative control
         if name in ("a length", "chunks", "after an interim one", "204", "HTTP/1.0"):
             assert bool(ours.answer.error) == (place < len(raw)), f"{name}, cut at {place} of {len(raw)}"
@@ -67,7 +63,7 @@ def test_reset_at_every_offset(way: Way, name: str) -> None:
     raw = RESPONSES[name]
     plays = {f"r{place}": whole(*_some(raw[:place]), Act.RESET) for place in range(len(raw) + 1)}
     for place, (ours, theirs) in enumerate(everywhere(way, plays, [False, True])):
-        assert_same(f"reset: {name}", place, _without_a_part(ours), _without_a_part(theirs))
+        assert_same(way, f"reset: {name}", place, _without_a_part(ours), _without_a_part(theirs))
         assert place == len(raw) or ours.answer.error, f"{name}, reset at {place} of {len(raw)}: {ours}"
 
 
@@ -81,7 +77,7 @@ def test_split_at_every_offset(way: Way, name: str) -> None:
     plays |= {f"s{place}": whole(*split_at(raw, place), *end) for place in range(1, len(raw))}
     seen = everywhere(way, plays, [True, False])
     for place, (ours, theirs) in zip(plays, seen, strict=True):
-        assert_same(f"split: {name}", place, ours, theirs)
+        assert_same(way, f"split: {name}", place, ours, theirs)
         assert ours == seen[0][0], f"{name}, {place}: {differences(ours, seen[0][0])}"
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import httpx
 import pytest
 
 from .engines import OURS, SIDES, THEIRS, Side, Way
 from .observing import Answer, Ask, ask, is_right
-from .origin import origin
+from .origin import Origin, origin
 from .plays import Act, Play, response, whole
 
 RESPONSES = {
@@ -27,11 +28,8 @@ def test_a_stall_at_every_offset_is_a_read_timeout(way: Way, name: str) -> None:
 
     async def seen(side: Side) -> list[Answer]:
         async with side.client(way, server.port, timeout=SHORT) as client:
-
-            def one(place: str, is_whole: bool):  # type: ignore[no-untyped-def]
-                return lambda: ask(client, Ask(path=f"/{place}", is_whole=is_whole))
-
-            answers = await way.together(*[one(place, number % 2 == 0) for number, place in enumerate(plays)])
+            asks = [Ask(path=f"/{place}", is_whole=number % 2 == 0) for number, place in enumerate(plays)]
+            answers = await way.together(*[partial(ask, client, what) for what in asks])
             assert is_right(await ask(client, Ask(path="/after", more={"timeout": 5.0})))
             return answers
 
@@ -47,7 +45,7 @@ def test_a_stall_at_every_offset_is_a_read_timeout(way: Way, name: str) -> None:
     assert any(each.status for each in ours)
 
 
-def _all_closed(way: Way, server) -> None:  # type: ignore[no-untyped-def]
+def _all_closed(way: Way, server: Origin) -> None:
     async def case() -> None:
         await way.until(lambda: server.open <= 1, what="what timed out is closed")
 
