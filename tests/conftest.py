@@ -22,6 +22,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--engine", choices=["native", "httpcore"], default="native", help="what engine='auto' means for HTTP/1.1"
+    )
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     """Which etcd the results are about."""
     try:

@@ -9,6 +9,7 @@ import pytest
 from discoclient import RegistryHandle
 from discoclient.control.hub import find_address, hub
 from discoclient.testing import TestRegistry
+from discoclient.transport.wire import WireOptions
 from tests.client.fleet import Fleet
 from tests.client.shells import SHELLS, Shell
 from tests.support.servers import Servers
@@ -19,6 +20,15 @@ def shell(request: pytest.FixtureRequest) -> Shell:
     """Each shell in turn; see `in_every_shell`."""
     found: Shell = request.param
     return found
+
+
+@pytest.fixture(autouse=True)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What carries the requests where a test does not say it: ``--engine httpcore`` runs all of them over the other one."""
+    name: str = request.config.getoption("--engine")
+    if name == "httpcore":
+        monkeypatch.setattr(WireOptions, "is_native", property(lambda self: self.engine == "native"))
+    return name
 
 
 @pytest.fixture(autouse=True)
