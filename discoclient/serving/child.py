@@ -13,7 +13,7 @@ from time import monotonic, sleep
 from ..system.family import Guardian, family, is_empty, marked, signal_group
 from ..system.listeners import Listener, look_at
 from ..system.notify import NotifySocket
-from ..system.ports import ReservedPort
+from ..system.ports import pick_ports
 from ..system.process import Process, spawn
 from .doorway import Doorway, Way, forget_port, listen, read_port
 
@@ -34,10 +34,8 @@ class Child:
         self._guardian: Guardian | None = None
         self._mark = ""
         self._port = doorway.port if doorway.way is Way.TOLD else None
-        self._reserved: ReservedPort | None = None
         if doorway.way is Way.TOLD and self._port is None:
-            self._reserved = ReservedPort()
-            self._port = self._reserved.number
+            (self._port,) = pick_ports()
         self.notices: NotifySocket | None = None
         """Where it says that it is ready, if it was made to (`start`)."""
 
@@ -143,8 +141,6 @@ class Child:
             self._guardian.dismiss()
         if self.notices is not None:
             self.notices.close()
-        if self._reserved is not None:
-            self._reserved.release()
 
     def _signal_all(self, number: signal.Signals) -> bool:
         """To all that the command started and left behind; whether there was anybody."""
