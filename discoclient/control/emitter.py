@@ -21,12 +21,16 @@ from ..model.events import (
     SnapshotChanged,
 )
 
-__all__ = ["Emitter"]
+__all__ = ["Emitter", "nobody"]
 
 logger = logging.getLogger("discoclient.events")
 
 PAUSE = 10.0
 """Seconds between two lines about the same thing, where it may come with every request."""
+
+
+def nobody(event: Event) -> None:
+    """Where there are no hooks: who would tell them something knows by this that it need not."""
 
 
 class Emitter:
@@ -41,6 +45,8 @@ class Emitter:
         for hook in self.hooks:
             if isinstance(hook, type) or not isinstance(hook, Hook):
                 raise ConfigError(f"{hook!r} is no hook: hooks= takes objects with a method on_event(event)")
+        if not self.hooks:
+            self.tell = nobody  # type: ignore[method-assign]
         self._said: dict[tuple[type, str], float] = {}
         self._failed: set[tuple[int, type]] = set()
 

@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections import ChainMap, Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from random import Random
 
 from cachetools import LRUCache
@@ -17,10 +18,10 @@ from ..balancing.guard import VanishGuard
 from ..balancing.preferences import Preferences
 from ..balancing.reconcile import reconcile
 from ..balancing.view import View, build_view
-from ..model.events import Event, InstancesHeld, SnapshotChanged
+from ..model.events import Event, InstancesHeld, PhaseChanged, SnapshotChanged
 from ..model.instance import Instance
 from ..model.snapshot import Snapshot
-from .emitter import Emitter
+from .emitter import Emitter, nobody
 from .slot import Slot
 
 __all__ = ["Publisher"]
@@ -46,8 +47,11 @@ class Publisher:
         rng: Random,
         post: Callable[[Callable[[], None]], None],
         on_idle: Callable[[], None] | None = None,
+        age: Callable[[], float | None] = lambda: None,
     ) -> None:
-        """*on_idle* is called when a retired endpoint has nothing in flight any more, in whatever thread that happens."""
+        """*on_idle* is called when a retired endpoint has nothing in flight any more, in whatever thread that happens. *age*
+        is that of what is known, as `PhaseChanged` has it.
+        """
         self.service = service
         self.snapshot: Snapshot | None = None
         self.endpoints: Mapping[str, Endpoint] = {}
@@ -57,6 +61,9 @@ class Publisher:
         self._lock = threading.Lock()
         self._log = Emitter()
         self._slots: weakref.WeakSet[Slot] = weakref.WeakSet()
+        self._newcomers: weakref.WeakSet[Slot] = weakref.WeakSet()  # not told yet where things stand
+        self._phase: PhaseChanged | None = None  # the last that was told
+        self._age = age
         self._guard = VanishGuard()
         self._held: dict[str, tuple[Endpoint, float]] = {}  # with when they vanished
         self._memory: LRUCache[str, Endpoint] = LRUCache(REMEMBERED)
@@ -64,13 +71,20 @@ class Publisher:
         self._on_idle = on_idle
         self._finishing: list[Endpoint] = []
 
-    def slot(self, preferences: Preferences, emit: Callable[[Event], None] = lambda event: None) -> Slot:
-        """A slot that is kept up to date for as long as somebody holds it."""
+    def slot(self, preferences: Preferences, emit: Callable[[Event], None] = nobody) -> Slot:
+        """A slot that is kept up to date for as long as somebody holds it. *emit* is told first where things stand: what is
+        known to others already is news to it.
+        """
         slot = Slot(preferences, emit)
         with self._lock:
             if self.snapshot is not None:
                 slot.view = self._build(preferences, self.snapshot)
             self._slots.add(slot)
+            is_late = emit is not nobody and (self.snapshot is not None or self._phase is not None)
+            if is_late:
+                self._newcomers.add(slot)
+        if is_late:
+            self._post(self._greet)
         if slot.view is not None and (slot.view.rebuild_at is not None or self._held):
             self._post(self._schedule)
         return slot
@@ -94,8 +108,12 @@ class Publisher:
     def tell(self, event: Event) -> None:
         """To the log, once, and to the hooks of every client."""
         self._log(event)
+        is_standing = isinstance(event, PhaseChanged | SnapshotChanged)
         with self._lock:
-            slots = list(self._slots)
+            if isinstance(event, PhaseChanged):
+                self._phase = event
+            # A newcomer is told of the present in a moment, and this is part of it.
+            slots = [slot for slot in self._slots if not (is_standing and slot in self._newcomers)]
         for slot in slots:
             slot.emit(event)
 
@@ -116,6 +134,18 @@ class Publisher:
             self._timer.cancel()
         for endpoint in endpoints:
             endpoint.retire()
+
+    def _greet(self) -> None:
+        """Tell newcomers where things stand, as those who were there from the start were told."""
+        with self._lock:
+            newcomers, snapshot, phase = list(self._newcomers), self.snapshot, self._phase
+            self._newcomers.clear()
+        events: list[Event] = [] if phase is None else [replace(phase, age=self._age())]
+        if snapshot is not None and newcomers:
+            events.append(_difference({}, snapshot, snapshot.by_id))
+        for slot in newcomers:
+            for event in events:
+                slot.emit(event)
 
     def _retire(self, leavers: Iterable[Endpoint]) -> None:
         """A pick from an old view that is not sent yet sees this, and picks again; so what is in flight only falls from now."""

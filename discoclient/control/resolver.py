@@ -23,6 +23,7 @@ from ..registry.keys import Keys
 from ..registry.last_known import LastKnownFile, last_known_path
 from ..registry.presence import OBSERVED, Outcomes
 from ..registry.protocol import Entry, Listing, Registry, Untrusted
+from .emitter import nobody
 from .follower import Follower
 from .presence import PresenceKeeper
 from .publisher import Publisher
@@ -71,7 +72,12 @@ class Resolver:
         self._post = post
         self._check = check
         self._publisher = Publisher(
-            service, clock=clock, rng=rng, post=post, on_idle=self._on_idle if presence is not None else None
+            service,
+            clock=clock,
+            rng=rng,
+            post=post,
+            on_idle=self._on_idle if presence is not None else None,
+            age=self.age,
         )
         self._applied = 0  # what is published: the follower's revision may be ahead of it for a moment
         self._owes_word = True  # once, so that it is seen what we know
@@ -131,7 +137,7 @@ class Resolver:
         fresh_at = self._follower.fresh_at
         return None if fresh_at is None else max(0.0, self._clock() - fresh_at)
 
-    def slot(self, preferences: Preferences, emit: Callable[[Event], None] = lambda event: None) -> Slot:
+    def slot(self, preferences: Preferences, emit: Callable[[Event], None] = nobody) -> Slot:
         """A slot that is kept up to date for as long as somebody holds it. *emit* is told what happens to the set."""
         return self._publisher.slot(preferences, emit)
 

@@ -2,7 +2,8 @@
 
 Those of a call (`CallStarted`, `AttemptStarted`, `AttemptEnded`, `CallEnded`) come in the thread that makes the call, in that
 order, and ``call`` is the same object in all of them. Those of the registry (`SnapshotChanged`, `PhaseChanged`,
-`InstancesHeld`) come on the background thread. All times are seconds.
+`InstancesHeld`) come on the background thread; where another client of the process knows the service already, a new one's hooks
+are told first where things stand. All times are seconds.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import pytest
 
 from discoclient.balancing.endpoint import Endpoint, Rank
 from discoclient.balancing.picker import Picker
+from discoclient.control.emitter import Emitter
 from discoclient.control.publisher import REMEMBERED, Publisher
 from discoclient.control.slot import Slot
 from discoclient.model.events import Event, InstancesHeld, PhaseChanged, SnapshotChanged
@@ -46,7 +47,9 @@ class Stage:
             "discoclient.control.publisher.asyncio",
             SimpleNamespace(get_running_loop=lambda: SimpleNamespace(call_later=self.call_later)),
         )
-        self.publisher = Publisher("web", clock=lambda: self.now, rng=Random(1), post=self.posted.append)
+        self.publisher = Publisher(
+            "web", clock=lambda: self.now, rng=Random(1), post=self.posted.append, age=lambda: self.now - 990.0
+        )
 
     def call_later(self, seconds: float, function: Callable[[], None]) -> Timer:
         timer = Timer(self.now + seconds, function)
@@ -540,6 +543,65 @@ def test_every_client_is_told_and_those_that_are_gone_are_not(stage: Stage) -> N
     stage.publisher.tell(PhaseChanged("web", "suspect", 9.0))
     assert [event.phase for event in first if isinstance(event, PhaseChanged)] == ["live", "suspect"]
     assert len(second) == 1
+
+
+def test_who_comes_late_is_told_where_things_stand(stage: Stage) -> None:
+    """A gauge of theirs would else be missing until something happens, which may take days."""
+    early: list[Event] = []
+    late: list[Event] = []
+    _first = stage.slot(early)
+    stage.publisher.tell(PhaseChanged("web", "live", 0.0))
+    stage.publish(*FLEET[:1])
+    stage.publish(*FLEET, suspect=True)
+    before = list(early)
+    stage.now += 7.0
+    _second = stage.slot(late)
+    assert late == [
+        PhaseChanged("web", "live", 17.0),
+        SnapshotChanged("web", 2, 4, tuple(sorted(IDS)), (), (), True),
+    ]
+    assert early == before, "it is no news to others"
+    _third = stage.slot()
+    assert len(late) == 2, "once"
+
+
+def test_without_hooks_the_background_thread_is_left_alone(stage: Stage) -> None:
+    """Clients that are made for one call come and go."""
+    stage.publisher.tell(PhaseChanged("web", "live", 0.0))
+    stage.publish(*FLEET)
+    _slot = stage.publisher.slot(preferring(slow_start=SlowStartPolicy(window=0.0)), Emitter().tell)
+    assert stage.posted == []
+    _other = stage.publisher.slot(preferring(slow_start=SlowStartPolicy(window=0.0)), Emitter([Hearer()]).tell)
+    assert stage.posted
+
+
+class Hearer:
+    def on_event(self, event: Event) -> None: ...
+
+
+def test_who_comes_before_anything_was_told_is_told_it_as_it_happens(stage: Stage) -> None:
+    events: list[Event] = []
+    _slot = stage.slot(events)
+    stage.publisher.tell(PhaseChanged("web", "syncing", None))
+    stage.publish(*FLEET)
+    assert [type(event) for event in events] == [PhaseChanged, SnapshotChanged]
+
+
+def test_what_happens_before_a_newcomer_is_told_where_things_stand_is_told_once(stage: Stage) -> None:
+    """The slot is made in the application's thread, and told in the background one."""
+    events: list[Event] = []
+    stage.publisher.tell(PhaseChanged("web", "syncing", None))
+    _slot = stage.publisher.slot(preferring(), events.append)
+    stage.publisher.tell(PhaseChanged("web", "live", 0.0))
+    stage.publish(*FLEET)
+    assert events == [], "in the background thread alone"
+    stage.run_posted()
+    assert events == [
+        PhaseChanged("web", "live", 10.0),
+        SnapshotChanged("web", 1, 4, tuple(sorted(IDS)), (), (), False),
+    ]
+    stage.publisher.tell(PhaseChanged("web", "suspect", 3.0))
+    assert events[2:] == [PhaseChanged("web", "suspect", 3.0)]
 
 
 def test_when_hooks_are_told_the_view_is_the_new_one(stage: Stage) -> None:
