@@ -55,7 +55,12 @@ class Look:
     """A caller's view of one service, from a hub of its own, with everything that was ever published."""
 
     def __init__(
-        self, url: str, service: str, settings: WatchSettings, without: Callable[[Any], None] | None
+        self,
+        url: str,
+        service: str,
+        settings: WatchSettings,
+        without: Callable[[Any], None] | None,
+        discovery_timeout: float,
     ) -> None:
         self.service = service
         self.address = find_address(url)
@@ -67,7 +72,9 @@ class Look:
         self._count_lists()
         if without is not None:
             without(self.registry)
-        self.handle = RegistryHandle(self.address, self.hub, discovery_timeout=10.0, is_caller=True)
+        self.handle = RegistryHandle(
+            self.address, self.hub, discovery_timeout=discovery_timeout, is_caller=True
+        )
         self.resolver: Resolver = self.handle.resolver(service)
         self.snapshots: list[Snapshot] = []
         """In the order in which they were published."""
@@ -109,9 +116,13 @@ def look(
     *,
     settings: WatchSettings = FAST,
     without: Callable[[Any], None] | None = None,
+    discovery_timeout: float = 10.0,
 ) -> Iterator[Look]:
-    """A `Look` that ends with the block. *without* is told the registry before it is used, to take something away."""
-    looking = Look(url, service, settings, without)
+    """A `Look` that ends with the block. *without* is told the registry before it is used, to take something away.
+
+    Half of *discovery_timeout* takes the place of *settings*' ``stale_after``, as it does for every caller.
+    """
+    looking = Look(url, service, settings, without, discovery_timeout)
     try:
         yield looking
     finally:

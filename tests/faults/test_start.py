@@ -24,11 +24,12 @@ def test_without_etcd_a_call_says_so_in_time_and_works_as_soon_as_etcd_is_there(
     (service,) = start_services(processes, url, ttl=15)
     member.kill()
     # Negative control: the protection is that it tries again soon. (A caller that never tries again is no caller.)
-    lazy = replace(FAST, backoff_first=1e6, backoff_cap=1e6, stale_after=1e6)
+    lazy = replace(FAST, backoff_first=1e6, backoff_cap=1e6)
     with (
         DiscoClient("experiment", registry=url, discovery_timeout=1.0) as client,
-        # Its only try is to be now, and not after it waited to be announced.
-        look(f"{url}?presence=0", settings=lazy) as control,
+        # Its only try is to be now: not after it waited to be announced, and not for one member's word once half of
+        # discovery_timeout is over.
+        look(f"{url}?presence=0", settings=lazy, discovery_timeout=1e6) as control,
     ):
         began = time.monotonic()
         with pytest.raises(
