@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 import uuid
 from collections.abc import Iterator
@@ -32,8 +33,11 @@ def url(cluster: EtcdCluster) -> str:
 def fleet(cluster: EtcdCluster, url: str) -> Iterator[list[Service]]:
     """Three service processes that live through everything that this file does to the cluster."""
     with Processes() as processes:
-        yield start_services(processes, url, count=3, ttl=TTL)
+        started = start_services(processes, url, count=3, ttl=TTL)
+        yield started
         heal(cluster)  # so that they can give their leases back
+        for service in started:  # and all at once, not one after the other
+            service.process.signal(signal.SIGTERM)
 
 
 class Callers:
