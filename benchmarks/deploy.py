@@ -21,7 +21,7 @@ from .deploy_tables import SIDES, failures, latencies, present
 from .deploy_ways import QUIET
 from .figures import Section
 
-__all__ = ["PICTURE", "run"]
+__all__ = ["PICTURE", "QUICK", "run"]
 
 PICTURE = Path("build/deploy.png")
 
@@ -39,16 +39,16 @@ _FULL = Plans(
     BadPlan(moods=tuple(KINDS), rounds=3, rate=300.0, lead=1.0, seconds=6.0),
     HostsPlan(counts=(1, 4, 16), rounds=3, bake=5.0, quiet=QUIET, rate=50.0, seconds=20.0),
 )
-_QUICK = Plans(
+QUICK = Plans(
     1,
-    Plan(deploys=1, lead=1.5, period=3.0, rate=100.0),
+    Plan(deploys=1, lead=1.0, period=4.0, rate=100.0),
     BadPlan(moods=("exits",), rounds=1, rate=50.0, lead=0.2, seconds=1.0),
     HostsPlan(counts=(1, 2), rounds=1, bake=0.2, quiet=0.2, rate=20.0, seconds=1.0),
 )
 
 
 def run(*, quick: bool) -> Iterator[Section]:
-    plans = _QUICK if quick else _FULL
+    plans = QUICK if quick else _FULL
     runs = _take_turns(present(), plans.rounds, plans.deploys)
     yield failures(runs, plans.deploys)
     section = latencies(runs)

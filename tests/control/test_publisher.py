@@ -48,7 +48,11 @@ class Stage:
             SimpleNamespace(get_running_loop=lambda: SimpleNamespace(call_later=self.call_later)),
         )
         self.publisher = Publisher(
-            "web", clock=lambda: self.now, rng=Random(1), post=self.posted.append, age=lambda: self.now - 990.0
+            "web",
+            clock=lambda: self.now,
+            rng=Random(1),
+            post=self.posted.append,
+            age=lambda: self.now - 990.0,
         )
 
     def call_later(self, seconds: float, function: Callable[[], None]) -> Timer:
@@ -571,7 +575,9 @@ def test_without_hooks_the_background_thread_is_left_alone(stage: Stage) -> None
     stage.publish(*FLEET)
     _slot = stage.publisher.slot(preferring(slow_start=SlowStartPolicy(window=0.0)), Emitter().tell)
     assert stage.posted == []
-    _other = stage.publisher.slot(preferring(slow_start=SlowStartPolicy(window=0.0)), Emitter([Hearer()]).tell)
+    _other = stage.publisher.slot(
+        preferring(slow_start=SlowStartPolicy(window=0.0)), Emitter([Hearer()]).tell
+    )
     assert stage.posted
 
 

@@ -34,6 +34,13 @@ __all__ = [
 PROGRAMS = Path(__file__).with_name("programs")
 SLOW = 30.0
 """Seconds that a busy machine may take for what takes it a moment."""
+IMPATIENT = """
+import sys
+from discoclient.cli import main
+from discoclient.serving import runner
+runner.REGISTRY_TIMEOUT = {patience}
+sys.exit(main())
+"""
 QUICK = ("--quiet", "0.2", "--health-interval", "0.4", "--ttl", "5")
 HEALTH = ("--health-path", "/healthz", "--health-interval", "0.1")
 
@@ -186,15 +193,19 @@ class Stage:
         env: Mapping[str, str] | None = None,
         registry: str | None = None,
         name: str | None = None,
+        patience: float | None = None,
     ) -> Deploy:
-        """``disco run SERVICE OPTIONS -- COMMAND``, quick if not said otherwise. *program*: arguments of the service's."""
+        """``disco run SERVICE OPTIONS -- COMMAND``, quick if not said otherwise. *program*: arguments of the service's.
+        *patience*: seconds that the registry may take to answer, in place of 10.
+        """
         folder = self._folder / (name or f"run-{len(self.deploys)}")
         folder.mkdir()
         given = {option for option in options if option.startswith("--")}
         quick = [word for pair in zip(QUICK[::2], QUICK[1::2]) if pair[0] not in given for word in pair]
         words = command_line if command_line is not None else command(folder, *program)
+        disco = ["-m", "discoclient.cli"] if patience is None else ["-c", IMPATIENT.format(patience=patience)]
         process = self._processes.python(
-            "-m", "discoclient.cli", "--registry", registry or self.url,
+            *disco, "--registry", registry or self.url,
             "run", service, *quick, *options, "--", *(word.replace("FOLDER", str(folder)) for word in words),
             env=env,
         )  # fmt: skip

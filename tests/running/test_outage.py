@@ -29,9 +29,9 @@ def test_a_deploy_without_a_registry_is_exit_code_4_and_changes_nothing(
     keys = nodes_stage(stage, etcd_node)
     v1 = stage.ready(*V1, "--ttl", "60")
     port = v1.port
-    nobody = stage.run(*V2, registry=f"etcd://127.0.0.1:{free_port()}", name="nobody")
+    nobody = stage.run(*V2, registry=f"etcd://127.0.0.1:{free_port()}", name="nobody", patience=2.0)
     etcd_node.members[0].pause()
-    frozen = stage.run(*V2, name="frozen")
+    frozen = stage.run(*V2, name="frozen", patience=2.0)
     for run in (nobody, frozen):
         assert run.wait() == 4, repr(run)
         assert not run.was_started or not run.is_serving

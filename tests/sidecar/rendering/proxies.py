@@ -103,7 +103,9 @@ class Proxy:
         return {self.ask() for _ in range(8)}
 
     def workers(self) -> list[int]:
-        """Those of before a reload are among them for as long as they answer: nginx starts the new ones 0.1 s before it ends them."""
+        """Their ids. Those of before a reload are among them for as long as they answer: nginx ends them 0.1 s after it started
+        the new ones.
+        """
         pid = (self.folder / "pid").read_text().strip()
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
