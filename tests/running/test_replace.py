@@ -215,7 +215,7 @@ def test_deploys_one_after_the_other_leave_one_generation(
 def test_a_v1_that_does_not_go_is_not_waited_for_beyond_all_bounds(stage: Stage, keys: Keys) -> None:
     """Nobody stands behind it who could go. v2 stays, and says so; and it leaves in order when it is asked to."""
     stuck = put_v1(keys)
-    v2 = stage.ready(*V2, "--drain-timeout", "1", "--stop-timeout", "0.5")
+    v2 = stage.ready(*V2, "--drain-timeout", "1", "--stop-timeout", "0.5", "--ttl", "2")
     control_of(keys, stuck.id)
     eventually(lambda: stuck.id[:8] in v2.words, timeout=SLOW, what=f"{stuck.id} in {v2.words}")
     assert v2.process.is_running
