@@ -1,20 +1,26 @@
 """The benchmark of the sidecar, for real and in small: each side does the work, and what is to be seen is seen."""
 
+import io
+import json
 import os
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any, NamedTuple
 
 import pytest
 
-from benchmarks import sidecar_load, sidecar_sides, wrk
+from benchmarks import sidecar_changes, sidecar_load, sidecar_sides, wrk
+from benchmarks.__main__ import main
 from benchmarks.sidecar_changes import ChangesPlan, Run, measure
 from benchmarks.sidecar_configs import nginx_config
 from benchmarks.sidecar_load import WORKLOADS, Plan
 from benchmarks.sidecar_memory import MemoryPlan, memory_section
-from benchmarks.sidecar_scene import HUGE, LARGE, LARGE_SIZE, SMALL, SMALL_BODY, Scene, register, scene
+from benchmarks.sidecar_scene import HUGE, LARGE, LARGE_SIZE, SMALL, SMALL_BODY, Scene, scene
 from benchmarks.sidecar_sides import SIDES, Front, present
 from benchmarks.slow_ends import PACE, SlowServer, read_slowly, write_fast
 from benchmarks.trouble_proxies import find
 from benchmarks.wrk import MIX, fetch, run_wrk
+from tests.benchmarks.smoke import check_results
 
 needs_tools = pytest.mark.skipif(not (find("nginx") and find("wrk")), reason="nginx or wrk is not installed")
 
@@ -89,21 +95,46 @@ def test_no_two_requests_of_the_mix_are_the_same() -> None:
     assert WORKLOADS["mix"].path == MIX
 
 
-def run_changes(side: str) -> Run:
-    if side not in present() or not find("nginx"):
-        pytest.skip(f"{side} is not installed")
-    with scene(registered=False) as here:
-        standing = [register(here.registry, port) for port in here.ports[:-1]]
-        try:
-            return measure(here, side, ChangesPlan(1, 2, 100.0, lead=0.5), "smoke")
-        finally:
-            for each in standing:
-                each.leave()
+class Smoked(NamedTuple):
+    """What ``python -m benchmarks sidecar --quick`` gave, and the runs of its changes by side."""
+
+    results: dict[str, Any]
+    output: str
+    errors: str
+    changes: dict[str, Run]
 
 
+@pytest.fixture(scope="module")
+def smoked(tmp_path_factory: pytest.TempPathFactory) -> Smoked:
+    """In this process, so that the runs can be looked at: each takes seconds."""
+    if not (find("nginx") and find("wrk")):
+        pytest.skip("nginx or wrk is not installed")
+    changes: dict[str, Run] = {}
+
+    def recorded(here: Scene, side: str, plan: ChangesPlan, seed: str) -> Run:
+        changes[side] = measure(here, side, plan, seed)
+        return changes[side]
+
+    file = tmp_path_factory.mktemp("smoke") / "results.json"
+    output, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
+        patch.setattr(sidecar_changes, "measure", recorded)
+        assert main(["sidecar", "--quick", "--json", str(file)]) == 0
+    return Smoked(json.loads(file.read_text()), output.getvalue(), errors.getvalue(), changes)
+
+
+@pytest.mark.timeout(120)
+def test_it_runs_quickly_and_gives_sane_json(smoked: Smoked) -> None:
+    """As every other benchmark (`test_smoke`)."""
+    check_results("sidecar", smoked.results, smoked.output, smoked.errors)
+
+
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("side", ["nginx", "sidecar"])
-def test_the_instance_that_comes_is_called_and_nothing_fails_when_it_goes(side: str) -> None:
-    run = run_changes(side)
+def test_the_instance_that_comes_is_called_and_nothing_fails_when_it_goes(side: str, smoked: Smoked) -> None:
+    if side not in present():
+        pytest.skip(f"{side} is not installed")
+    run = smoked.changes[side]
     assert len(run.changes) == 2
     assert run.share > 0.02
     assert run.report.samples
@@ -111,12 +142,13 @@ def test_the_instance_that_comes_is_called_and_nothing_fails_when_it_goes(side: 
         assert not run.errors
 
 
+@needs_tools
 def test_a_proxy_that_is_not_told_of_the_change_is_seen_not_to_know_it(
-    monkeypatch: pytest.MonkeyPatch,
+    here: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The control: to ignore every change would look best in all other figures."""
     monkeypatch.setattr(Front, "reload", lambda self, ports: None)
-    assert run_changes("nginx").share == 0.0
+    assert measure(here, "nginx", ChangesPlan(1, 2, 100.0, lead=0.5), "smoke").share == 0.0
 
 
 @needs_tools

@@ -12,17 +12,16 @@ import pytest
 
 from benchmarks.__main__ import BENCHMARKS, main
 from benchmarks.children import Child, cpu_seconds, thread_count
-from benchmarks.trouble_proxies import find
 from tests.benchmarks.smoke import check_results
 
 ROOT = Path(__file__).parents[2]
+ELSEWHERE = {"deploy", "sidecar"}
+"""Those whose runs are looked at besides, which takes too long to be done twice: `test_deploy`, `test_sidecar_real`."""
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name != "deploy"])  # see `test_deploy`
+@pytest.mark.parametrize("name", [name for name in BENCHMARKS if name not in ELSEWHERE])
 def test_a_benchmark_runs_quickly_and_gives_sane_json(name: str, tmp_path: Path) -> None:
-    if name == "sidecar" and not (find("nginx") and find("wrk")):
-        pytest.skip("nginx or wrk is not installed")
     file = tmp_path / "results.json"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "benchmarks", name, "--quick", "--json", str(file)],
