@@ -31,6 +31,13 @@ def readiness(
         if found is Listener.FOREIGN:
             return f"another process listens on {host}:{port}"
         problem = await probe_tcp(host, port)()
+        # Nobody was there a moment ago: who took the connection is only known by another look.
+        if (
+            problem is None
+            and found is Listener.NOBODY
+            and await asyncio.to_thread(child.look) is not Listener.OURS
+        ):
+            problem = f"another process listens on {host}:{port}"
         if problem is None:
             child.settle(port)
         if problem is not None and await asyncio.to_thread(child.is_elsewhere):

@@ -206,6 +206,8 @@ class Runner:
         match news:
             case Exited(code):
                 self._say(f"the command ended with exit code {code}")
+                if life.phase is Phase.WAITING and self._child.is_taken():
+                    self._say(f"port {self._child.port}, which was free, is in use by another process")
                 return life.exited(code, now)
             case Drained():
                 self._reporter.drained(news)

@@ -58,6 +58,16 @@ def test_somebody_else_who_listens_on_the_port_is_not_the_command(
     assert not run.was_started or not run.is_serving
 
 
+def test_a_port_that_was_taken_between_its_choice_and_its_use_is_told_of(stage: Stage, keys: Keys) -> None:
+    """It is not chosen again: that would be to run the command twice."""
+    run = stage.run(program=["--delay", "1"])
+    port = int(run.facts["env"]["PORT"])
+    with socket.create_server(("127.0.0.1", port)):
+        assert run.wait() == 3
+    assert f"port {port}, which was free, is in use by another process" in run.process.errors
+    assert keys.history() == []
+
+
 def test_what_is_not_ready_in_time_is_ended_and_is_exit_code_3(stage: Stage, keys: Keys) -> None:
     began = time.monotonic()
     run = stage.run(
@@ -78,6 +88,7 @@ def test_a_command_that_ends_at_the_start_is_exit_code_3(stage: Stage, keys: Key
     assert run.wait() == 3
     assert keys.history() == []
     assert "0" in run.process.errors.splitlines()[-1]
+    assert "in use" not in run.process.errors
 
 
 def test_a_service_that_is_not_well_is_unready_and_ready_again_when_it_is(stage: Stage, keys: Keys) -> None:
