@@ -281,6 +281,7 @@ async def test_what_changes_in_the_registry_is_told(shell: Shell, fleet: Fleet) 
     first = fleet.add()
     async with shell.client(hooks=[events]) as client:
         await client.get()
+        await shell.eventually(lambda: events.of(SnapshotChanged))
         events.all.clear()
         second = fleet.add()
         fleet.change(first, replace(fleet.instance(first), weight=7))
@@ -306,7 +307,9 @@ async def test_how_much_the_knowledge_is_worth_is_told(shell: Shell, fleet: Flee
     fleet.add()
     async with shell.client(hooks=[events]) as client:
         await client.get()
-        await shell.eventually(lambda: str(fleet.handle.resolver("experiment").phase) == "live")
+        # Told, and not only known: it is known a moment before, and who came late is told a moment later.
+        await shell.eventually(lambda: [event.phase for event in events.of(PhaseChanged)][-1:] == ["live"])
+        await shell.eventually(lambda: events.of(SnapshotChanged))
         events.all.clear()
         fleet.registry.set_down(True)
         await shell.eventually(lambda: [event.phase for event in events.of(PhaseChanged)] == ["suspect"])
