@@ -24,7 +24,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--engine", choices=["native", "httpcore"], default="native", help="what engine='auto' means for HTTP/1.1"
+        "--engine",
+        choices=["native", "httpcore"],
+        default="native",
+        help="what engine='auto' means for HTTP/1.1",
     )
 
 

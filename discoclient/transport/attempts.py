@@ -31,6 +31,7 @@ PATIENCE = 0.05
 """Seconds that such a body may take: if it is not there, a new connection is cheaper after all."""
 
 _OURS = b"x-disco-"
+_X = (b"x", b"X")
 
 
 class Attempts(Generic[W]):
@@ -55,9 +56,7 @@ class Attempts(Generic[W]):
     def headers(self, send: Send) -> list[tuple[bytes, bytes]]:
         """The request's own, and what is said to this instance. What came in from outside as ours is not passed on."""
         headers = [
-            pair
-            for pair in self.request.headers.raw
-            if pair[0][0] not in b"xX" or pair[0][:8].lower() != _OURS
+            pair for pair in self.request.headers.raw if pair[0][:1] not in _X or pair[0][:8].lower() != _OURS
         ]
         if send.headers:
             said = {

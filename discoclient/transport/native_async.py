@@ -53,8 +53,9 @@ class AsyncNativeCarrier(AsyncConnection):
     ) -> Answer:
         method = request.method
         extensions = request.extensions
-        target = extensions.get("target") or request.url.raw_path
-        head = head_of(method.encode("ascii"), target, fields)
+        target = extensions.get("target", request.url.raw_path)
+        frame = BodyFrame(fields)
+        head = head_of(method, target, frame.fields)
         timeouts = extensions.get("timeout") or _NO_TIMEOUTS
         self.begin(is_head=method == "HEAD")
         try:
@@ -69,7 +70,6 @@ class AsyncNativeCarrier(AsyncConnection):
                 )
             self._is_sent = False
             stream = request.stream
-            frame = BodyFrame(fields)
             body = b"".join(stream) if isinstance(stream, httpx.ByteStream) else stream
             assert isinstance(body, bytes | httpx.AsyncByteStream)
             if frame.is_empty and body == b"":
@@ -78,6 +78,8 @@ class AsyncNativeCarrier(AsyncConnection):
             else:
                 self._is_sent = await self.write_body(head, body, frame, timeouts.get("write"))
             answer_head = await self.respond(terms.streamed, timeouts.get("read"), on_head)
+            if frame.is_last or method == "CONNECT":
+                self._is_sent = False  # nothing that we have to say may follow
             if answer_head is not self._head:
                 self._head, self._headers = answer_head, httpx.Headers(answer_head.fields)
         except BaseException:

@@ -55,8 +55,9 @@ class NativeCarrier(SyncConnection):
     ) -> Answer:
         method = request.method
         extensions = request.extensions
-        target = extensions.get("target") or request.url.raw_path
-        head = head_of(method.encode("ascii"), target, fields)
+        target = extensions.get("target", request.url.raw_path)
+        frame = BodyFrame(fields)
+        head = head_of(method, target, frame.fields)
         timeouts = extensions.get("timeout") or _NO_TIMEOUTS
         self.begin(is_head=method == "HEAD")
         try:
@@ -73,7 +74,6 @@ class NativeCarrier(SyncConnection):
                     self.break_off()
             self._is_sent = False
             stream = request.stream
-            frame = BodyFrame(fields)
             body = b"".join(stream) if isinstance(stream, httpx.ByteStream) else stream
             assert isinstance(body, bytes | httpx.SyncByteStream)
             if frame.is_empty and body == b"":
@@ -82,6 +82,8 @@ class NativeCarrier(SyncConnection):
             else:
                 self._is_sent = self.write_body(head, body, frame, timeouts.get("write"))
             answer_head = self.respond(terms.streamed, timeouts.get("read"), on_head)
+            if frame.is_last or method == "CONNECT":
+                self._is_sent = False  # nothing that we have to say may follow
             if answer_head is not self._head:
                 self._head, self._headers = answer_head, httpx.Headers(answer_head.fields)
         except BaseException:

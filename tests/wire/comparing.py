@@ -25,7 +25,11 @@ def is_stricter(ours: Observed, theirs: Observed, *, error: str = "RemoteProtoco
     """How ours is stricter, if that is all that it is. What follows must get its own answer, whatever httpx does."""
     if ours.answer == theirs.answer and ours.answer.error and ours.is_same and is_right(ours.after):
         return How.KEEPS
-    if not is_right(ours.after) or (ours.is_same and not theirs.is_same) or _heard(ours, theirs)[:1] != _heard(theirs, ours)[:1]:
+    if (
+        not is_right(ours.after)
+        or (ours.is_same and not theirs.is_same)
+        or _heard(ours, theirs)[:1] != _heard(theirs, ours)[:1]
+    ):
         return None
     if ours.answer == theirs.answer:
         return How.CLOSES if theirs.is_same and not ours.is_same else None
@@ -66,7 +70,10 @@ def _between(name: str, ours: Answer, theirs: Answer) -> list[str]:
         left, right = getattr(ours, each.name), getattr(theirs, each.name)
         if each.compare and left != right:
             found.append(f"{name}.{each.name}: ours {_short(left)}, httpx {_short(right)}")
-    return [*found, f"({name}: ours says {ours.detail or 'nothing'}, httpx says {theirs.detail or 'nothing'})"]
+    return [
+        *found,
+        f"({name}: ours says {ours.detail or 'nothing'}, httpx says {theirs.detail or 'nothing'})",
+    ]
 
 
 def _short(value: object) -> str:

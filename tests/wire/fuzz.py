@@ -13,7 +13,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from . import test_bodiless, test_chunked, test_content_length, test_cuts, test_excess, test_framing, test_headers
+from . import (
+    test_bodiless,
+    test_chunked,
+    test_content_length,
+    test_cuts,
+    test_excess,
+    test_framing,
+    test_headers,
+)
 from . import test_status_lines, test_statuses
 from .corpora import CORPUS, load, save
 from .engines import ENGINE, WAYS
@@ -21,7 +29,23 @@ from .judging import judge
 from .messages import Made
 
 BYTES = [bytes([number]) for number in range(256)]
-LIKELY = [b"\r\n", b"\n", b"\r", b" ", b"\t", b":", b";", b",", b"0", b"\x00", b"-", b"+", b"\x80", b"HTTP/1.1 ", b"\r\n\r\n"]
+LIKELY = [
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b" ",
+    b"\t",
+    b":",
+    b";",
+    b",",
+    b"0",
+    b"\x00",
+    b"-",
+    b"+",
+    b"\x80",
+    b"HTTP/1.1 ",
+    b"\r\n\r\n",
+]
 METHODS = ["GET"] * 8 + ["HEAD", "POST"]
 LONGEST = 20_000
 
@@ -30,14 +54,18 @@ def seeds() -> Iterator[bytes]:
     """What the tests have by hand."""
     first, rest = b"HTTP/1.1 200 OK\r\n", b"Content-Length: 4\r\n\r\nabcd"
     yield from test_cuts.RESPONSES.values()
-    yield from (test_chunked.HEAD + body for body in (*test_chunked.RIGHT.values(), *test_chunked.WRONG.values()))
+    yield from (
+        test_chunked.HEAD + body for body in (*test_chunked.RIGHT.values(), *test_chunked.WRONG.values())
+    )
     yield from (first + length + b"\r\ntwelve bytes" for length in test_content_length.LENGTHS.values())
     yield from (first + both + b"\r\n4\r\nabcd\r\n0\r\n\r\n" for both in test_framing.BOTH.values())
     yield from (first + b"Connection: " + value + b"\r\n" + rest for value in test_framing.CONNECTION)
     yield from (first + odd + rest for odd in test_headers.ODD.values())
     yield from (line + test_status_lines.REST for line in test_status_lines.LINES.values())
     yield from (interim + first + rest for interim in test_statuses.INTERIM.values())
-    yield from (begun + excess for begun in test_excess.FIRST.values() for excess in test_excess.EXCESS.values())
+    yield from (
+        begun + excess for begun in test_excess.FIRST.values() for excess in test_excess.EXCESS.values()
+    )
     yield from (first + framing + b"\r\nfives" for framing in test_bodiless.FRAMINGS.values())
     yield from (made.raw for _, made in load())
 

@@ -13,7 +13,9 @@ __all__ = ["judge"]
 
 def judge(made: Made, way: Way, *, is_whole: bool, may_be_stricter: bool) -> list[str]:
     """What is wrong, in words. *may_be_stricter*: it is malformed, so that ours may refuse it or give up its connection."""
-    what = Ask(made.method, content=(lambda is_sync: b"body") if made.method == "POST" else None, is_whole=is_whole)
+    what = Ask(
+        made.method, content=(lambda is_sync: b"body") if made.method == "POST" else None, is_whole=is_whole
+    )
 
     async def both() -> tuple[Observed, Observed]:
         return await observe(OURS, way, server, what), await observe(THEIRS, way, server, what)

@@ -26,14 +26,56 @@ class Made:
         return play if self.method in ("GET", "HEAD") else early(*play.acts)
 
 
-_STATUSES = [b"200 OK", b"201 Created", b"206 Part", b"301 Moved", b"400 Bad", b"404 ", b"429 Slow", b"500 Oops", b"599 X"]
+_STATUSES = [
+    b"200 OK",
+    b"201 Created",
+    b"206 Part",
+    b"301 Moved",
+    b"400 Bad",
+    b"404 ",
+    b"429 Slow",
+    b"500 Oops",
+    b"599 X",
+]
 _BODILESS = [b"204 No Content", b"304 Not Modified"]
-_NAMES = [b"X-One", b"x-two", b"X-THREE", b"Set-Cookie", b"set-cookie", b"Content-Type", b"ETag", b"Via", b"!#$%&'*+-.^_`|~"]
-_VALUES = [b"", b"v", b"a b", b"a,b, c", b"a=b; Path=/", b"text/plain; charset=utf-8", b'"quoted"', b"caf\xe9", b"x" * 300, b":"]
+_NAMES = [
+    b"X-One",
+    b"x-two",
+    b"X-THREE",
+    b"Set-Cookie",
+    b"set-cookie",
+    b"Content-Type",
+    b"ETag",
+    b"Via",
+    b"!#$%&'*+-.^_`|~",
+]
+_VALUES = [
+    b"",
+    b"v",
+    b"a b",
+    b"a,b, c",
+    b"a=b; Path=/",
+    b"text/plain; charset=utf-8",
+    b'"quoted"',
+    b"caf\xe9",
+    b"x" * 300,
+    b":",
+]
 _ENDINGS = [b"", b": close", b": keep-alive", b": Close", b": x, close", b": Keep-Alive"]
-_INTERIM = [b"", b"", b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nX: y\r\n\r\n"]
-_BODIES = st.binary(max_size=200) | st.sampled_from([b"", b"abcd", b"x" * 5000, b"HTTP/1.1 200 OK\r\n\r\n", b"\r\n\r\n", b"0\r\n\r\n"])
-_BYTES = [bytes([number]) for number in (0, 1, 9, 10, 11, 12, 13, 32, 34, 44, 45, 48, 58, 59, 95, 127, 128, 160, 255)]
+_INTERIM = [
+    b"",
+    b"",
+    b"",
+    b"HTTP/1.1 100 Continue\r\n\r\n",
+    b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nX: y\r\n\r\n",
+]
+_BODIES = st.binary(max_size=200) | st.sampled_from(
+    [b"", b"abcd", b"x" * 5000, b"HTTP/1.1 200 OK\r\n\r\n", b"\r\n\r\n", b"0\r\n\r\n"]
+)
+_BYTES = [
+    bytes([number])
+    for number in (0, 1, 9, 10, 11, 12, 13, 32, 34, 44, 45, 48, 58, 59, 95, 127, 128, 160, 255)
+]
 _PARTS = [
     b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ", b"Content-Length: 4\r\n", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n",
     b"Connection: close\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno", b"HTTP/1.1 ", b"HTTP/1.0 ", b"0\r\n\r\n", b"4\r\n",
@@ -54,9 +96,14 @@ def valid(draw: st.DrawFn) -> Made:
     if ending := draw(st.sampled_from(_ENDINGS)):
         lines.append(b"Connection" + ending)
     body = draw(_BODIES)
-    framing = draw(st.sampled_from(["length", "chunked", "end"] if version == b"HTTP/1.1" else ["length", "end"]))
+    framing = draw(
+        st.sampled_from(["length", "chunked", "end"] if version == b"HTTP/1.1" else ["length", "end"])
+    )
     if is_bodiless or method == "HEAD":
-        body, framing = b"", draw(st.sampled_from(["nothing", "length"]) if not is_bodiless else st.just("nothing"))
+        body, framing = (
+            b"",
+            draw(st.sampled_from(["nothing", "length"]) if not is_bodiless else st.just("nothing")),
+        )
     at = draw(st.integers(1, len(lines)))
     if framing == "length":
         lines.insert(at, b"Content-Length: %d" % (len(body) if method != "HEAD" else 7))
@@ -64,7 +111,9 @@ def valid(draw: st.DrawFn) -> Made:
         lines.insert(at, b"Transfer-Encoding: " + draw(st.sampled_from([b"chunked", b"Chunked"])))
         places = draw(st.lists(st.integers(0, max(len(body) - 1, 0)), max_size=4))
         body = chunked(*(piece for piece in split_at(body, *places) if piece))
-    raw = draw(st.sampled_from(_INTERIM if version == b"HTTP/1.1" else [b""])) + b"\r\n".join([*lines, b"", body])
+    raw = draw(st.sampled_from(_INTERIM if version == b"HTTP/1.1" else [b""])) + b"\r\n".join(
+        [*lines, b"", body]
+    )
     cuts = tuple(draw(st.lists(st.integers(1, len(raw)), max_size=4)))
     return Made(raw, cuts, ends=framing == "end" or draw(st.booleans()), method=method)
 

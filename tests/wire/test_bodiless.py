@@ -47,5 +47,9 @@ def test_the_answers_to_other_methods_have_one(duel: Duel, method: str) -> None:
 
 
 def test_the_answer_to_head_is_over_at_once_on_a_connection_that_stays(duel: Duel) -> None:
-    ours = duel("HEAD, a length, the connection stays", whole(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n"), Ask("HEAD"))
+    ours = duel(
+        "HEAD, a length, the connection stays",
+        whole(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n"),
+        Ask("HEAD"),
+    )
     assert ours.is_same

@@ -22,7 +22,10 @@ from .plays import Act, bytewise, chunked, early, ok, response, split_at, whole
 PLAYS = {
     "quick": ok(),
     "bytewise": whole(*bytewise(response(b"one by one"))),
-    "chunks": whole(response(b"", b"Transfer-Encoding: chunked", length=False), *split_at(chunked(*[b"abc"] * 20), *range(0, 200, 7))),
+    "chunks": whole(
+        response(b"", b"Transfer-Encoding: chunked", length=False),
+        *split_at(chunked(*[b"abc"] * 20), *range(0, 200, 7)),
+    ),
     "large": whole(response(b"x" * 2_000_000)),
     "stalls": whole(response(b"x" * 100)[:-10], Act.STALL),
     "never": whole(Act.STALL),
@@ -100,7 +103,10 @@ def test_no_file_is_left_open(way: Way) -> None:
         async with OURS.client(way, server.port, limits=LIMITS, timeout=30.0) as client:
             if way.is_sync:
                 for _ in range(50):
-                    await ask(client, Ask(path="/" + chance.choice(["quick", "large", "chunks"]), more={"timeout": 0.001}))
+                    await ask(
+                        client,
+                        Ask(path="/" + chance.choice(["quick", "large", "chunks"]), more={"timeout": 0.001}),
+                    )
             else:
                 for _ in range(50):
                     await give_up(client, chance)
@@ -108,7 +114,6 @@ def test_no_file_is_left_open(way: Way) -> None:
 
     with origin(PLAYS) as server:
         way.run(case)
-
 
     gc.collect()
 
@@ -156,7 +161,10 @@ def test_threads_that_time_out_at_any_moment_leave_the_pool_free() -> None:
     async def case() -> None:
         async with OURS.client(way, server.port, limits=LIMITS, timeout=30.0) as client:
             asks = [
-                Ask(path=f"/{chance.choice(list(PLAYS))}", more={"timeout": chance.choice([0.0005, 0.002, 0.01])})
+                Ask(
+                    path=f"/{chance.choice(list(PLAYS))}",
+                    more={"timeout": chance.choice([0.0005, 0.002, 0.01])},
+                )
                 for _ in range(100)
             ]
             lock = threading.Lock()

@@ -74,10 +74,38 @@ WRONG = {
     "no chunks at all": b"abcd",
 }
 
-CODINGS = [b"Chunked", b"CHUNKED", b"chunked ", b"\tchunked", b"identity", b"gzip", b"gzip, chunked", b"chunked, gzip"]
-CODINGS += [b"chunked, chunked", b"chunked,", b", chunked", b"chunked;x=y", b"xchunked", b"chunkedx", b"\x0bchunked", b""]
-CODINGS += [b"identity, chunked", b"chunked, identity", b'"chunked"', b"chunked\r\nTransfer-Encoding: chunked"]
-CODINGS += [b"chunked\r\nTransfer-Encoding: gzip", b"gzip\r\nTransfer-Encoding: chunked", b"chunked\x00", b"chun\r\n ked"]
+CODINGS = [
+    b"Chunked",
+    b"CHUNKED",
+    b"chunked ",
+    b"\tchunked",
+    b"identity",
+    b"gzip",
+    b"gzip, chunked",
+    b"chunked, gzip",
+]
+CODINGS += [
+    b"chunked, chunked",
+    b"chunked,",
+    b", chunked",
+    b"chunked;x=y",
+    b"xchunked",
+    b"chunkedx",
+    b"\x0bchunked",
+    b"",
+]
+CODINGS += [
+    b"identity, chunked",
+    b"chunked, identity",
+    b'"chunked"',
+    b"chunked\r\nTransfer-Encoding: chunked",
+]
+CODINGS += [
+    b"chunked\r\nTransfer-Encoding: gzip",
+    b"gzip\r\nTransfer-Encoding: chunked",
+    b"chunked\x00",
+    b"chun\r\n ked",
+]
 
 
 @pytest.mark.parametrize("name", RIGHT)

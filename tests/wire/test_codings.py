@@ -54,13 +54,19 @@ def test_a_coding_in_chunks_of_three(duel: Duel, name: str) -> None:
 
 
 def test_a_coding_a_byte_at_a_time(duel: Duel) -> None:
-    duel("coded, bytewise", whole(*bytewise(response(gzip.compress(b"short", mtime=0), b"Content-Encoding: gzip"))))
+    duel(
+        "coded, bytewise",
+        whole(*bytewise(response(gzip.compress(b"short", mtime=0), b"Content-Encoding: gzip"))),
+    )
 
 
 @pytest.mark.parametrize("name", ["gzip", "half a gzip"])
 def test_a_coding_that_ends_with_the_connection(duel: Duel, name: str) -> None:
     coding, body = CODED[name]
-    duel(f"coded, until the end: {name}", whole(response(body, b"Content-Encoding: " + coding, length=False), Act.SHUT))
+    duel(
+        f"coded, until the end: {name}",
+        whole(response(body, b"Content-Encoding: " + coding, length=False), Act.SHUT),
+    )
 
 
 def test_a_coding_that_is_cut(duel: Duel) -> None:
@@ -70,4 +76,7 @@ def test_a_coding_that_is_cut(duel: Duel) -> None:
 
 def test_a_coding_on_an_answer_without_a_body(duel: Duel) -> None:
     duel("204 coded", whole(b"HTTP/1.1 204 No Content\r\nContent-Encoding: gzip\r\n\r\n"))
-    duel("304 coded", whole(b"HTTP/1.1 304 Not Modified\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n\r\n"))
+    duel(
+        "304 coded",
+        whole(b"HTTP/1.1 304 Not Modified\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n\r\n"),
+    )

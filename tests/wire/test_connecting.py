@@ -68,7 +68,11 @@ def test_a_server_that_comes_back_is_used_again(way: Way) -> None:
             assert is_right(await ask(client, Ask(path="/after")))
             server.close()
             for _ in range(3):
-                assert (await ask(client, Ask(path="/after"))).error in ("ConnectError", "ReadError", "RemoteProtocolError")
+                assert (await ask(client, Ask(path="/after"))).error in (
+                    "ConnectError",
+                    "ReadError",
+                    "RemoteProtocolError",
+                )
             back = Origin(port=server.port)
             try:
                 assert is_right(await ask(client, Ask(path="/after")))

@@ -59,7 +59,15 @@ LENGTHS = {
 }
 
 
-STAYS = ["right", "0 and no body", "00012", "twice the same", "a list of the same", "spaces around", "tabs around"]
+STAYS = [
+    "right",
+    "0 and no body",
+    "00012",
+    "twice the same",
+    "a list of the same",
+    "spaces around",
+    "tabs around",
+]
 STAYS += ["no space", "in capitals", "in small letters"]
 
 

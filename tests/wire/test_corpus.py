@@ -18,7 +18,9 @@ FOUND = dict(load())
 def test_what_was_found_once_is_all_right(way: Way, name: str) -> None:
     if name not in FOUND:
         pytest.skip(f"nothing in {CORPUS.name}/")
-    problems = [judge(FOUND[name], way, is_whole=is_whole, may_be_stricter=True) for is_whole in (True, False)]
+    problems = [
+        judge(FOUND[name], way, is_whole=is_whole, may_be_stricter=True) for is_whole in (True, False)
+    ]
     assert problems == [[], []]
 
 

@@ -19,7 +19,8 @@ RESPONSES = {
     "chunks": response(b"", b"Transfer-Encoding: chunked", length=False)
     + b"4\r\nabcd\r\nA;x=y\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\n",
     "until the end": response(b"as long as it lasts", b"X: y", length=False),
-    "after an interim one": b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + response(b"body", status=b"404 No"),
+    "after an interim one": b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    + response(b"body", status=b"404 No"),
     "204": b"HTTP/1.1 204 No Content\r\nServer: raw\r\n\r\n",
     "HTTP/1.0": response(b"old", version=b"HTTP/1.0"),
 }
@@ -30,7 +31,10 @@ def everywhere(way: Way, plays: dict[str, Play], modes: list[bool]) -> list[tupl
 
     async def seen(side: Side) -> list[Observed]:
         async with side.client(way, server.port, timeout=5.0) as client:
-            asks = [Ask(path=f"/{place}", is_whole=is_whole) for place, is_whole in zip(plays, itertools.cycle(modes))]
+            asks = [
+                Ask(path=f"/{place}", is_whole=is_whole)
+                for place, is_whole in zip(plays, itertools.cycle(modes))
+            ]
             return [replace(await observe(side, way, server, what, client=client), heard=()) for what in asks]
 
     with origin(plays) as server:

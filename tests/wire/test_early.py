@@ -63,7 +63,9 @@ def test_an_answer_and_then_a_reset_while_sending(way: Way, name: str) -> None:
         assert is_right(ours.after), ours.after
         for seen in (ours, theirs):
             is_answer = (seen.answer.error, seen.answer.status, seen.answer.body) == ("", 413, b"enough")
-            assert is_answer or seen.answer.error in ("WriteError", "ReadError", "RemoteProtocolError"), seen.answer
+            assert is_answer or seen.answer.error in ("WriteError", "ReadError", "RemoteProtocolError"), (
+                seen.answer
+            )
         assert not ours.is_same
 
 

@@ -37,7 +37,9 @@ EXCESS = {
 @pytest.mark.parametrize("is_whole", [True, False], ids=["whole", "in parts"])
 @pytest.mark.parametrize("apart", [False, True], ids=["at once", "apart"])
 @pytest.mark.parametrize("excess", EXCESS)
-def test_what_comes_behind_a_response_answers_nothing(way: Way, excess: str, apart: bool, is_whole: bool) -> None:
+def test_what_comes_behind_a_response_answers_nothing(
+    way: Way, excess: str, apart: bool, is_whole: bool
+) -> None:
     for name, first in FIRST.items():
         acts = [first, EXCESS[excess]] if apart else [first + EXCESS[excess]]
         what = Ask(is_whole=is_whole)
@@ -52,7 +54,11 @@ def test_what_comes_behind_a_response_answers_nothing(way: Way, excess: str, apa
 
 
 def test_the_body_that_head_must_not_have_answers_nothing(way: Way) -> None:
-    for raw in (response(b"a body"), response(SECOND), response(b"", b"Transfer-Encoding: chunked", length=False) + SECOND):
+    for raw in (
+        response(b"a body"),
+        response(SECOND),
+        response(b"", b"Transfer-Encoding: chunked", length=False) + SECOND,
+    ):
         with origin({"case": whole(raw)}) as server:
             ours = way.run(lambda: observe(OURS, way, server, Ask("HEAD")))
         assert (ours.answer.error, ours.answer.body) in [("", b""), ("RemoteProtocolError", b"")]
@@ -92,7 +98,10 @@ def test_many_at_once_each_get_their_own_answer_from_a_server_that_says_too_much
         way.run(case)
 
 
-@pytest.mark.parametrize("said", [SECOND, b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", b"garbage"])
+@pytest.mark.parametrize(
+    "said",
+    [SECOND, b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", b"garbage"],
+)
 def test_what_a_server_says_before_it_is_asked(way: Way, said: bytes) -> None:
     """A fresh connection on which an answer waits already. It answers this request or none, and never the next one."""
     with origin({"case": whole(response(b"mine"))}, greetings=[whole(said)]) as server:
@@ -110,4 +119,3 @@ def test_a_server_that_closes_what_it_accepts(way: Way, end: Act) -> None:
         ours = way.run(lambda: observe(OURS, way, server, Ask()))
     assert ours.answer.error in ("RemoteProtocolError", "ReadError", "WriteError"), ours.answer
     assert is_right(ours.after)
-

@@ -26,7 +26,9 @@ def with_extensions(**extensions: Any) -> Ask:
     return Ask(more={"extensions": extensions})
 
 
-@pytest.mark.parametrize("target", [b"/else", b"*", b"http://elsewhere/x", b"/%zz", b"/case?a=b#c", b"elsewhere:443"])
+@pytest.mark.parametrize(
+    "target", [b"/else", b"*", b"http://elsewhere/x", b"/%zz", b"/case?a=b#c", b"elsewhere:443"]
+)
 def test_a_target_of_the_callers_own_is_sent(way: Way, target: bytes) -> None:
     async def seen(side: Side) -> list[bytes]:
         async with side.client(way, server.port) as client:
@@ -44,7 +46,9 @@ def test_a_target_of_the_callers_own_is_sent(way: Way, target: bytes) -> None:
 def test_a_timeout_of_the_request(way: Way, kind: str) -> None:
     more: dict[str, Any] = {
         "read": {"extensions": {"timeout": {"read": 0.05}}},
-        "pool and read": {"extensions": {"timeout": {"read": 0.05, "pool": 5.0, "connect": 5.0, "write": 5.0}}},
+        "pool and read": {
+            "extensions": {"timeout": {"read": 0.05, "pool": 5.0, "connect": 5.0, "write": 5.0}}
+        },
         "all by one number": {"timeout": 0.05},
         "in the client": {},
     }[kind]
@@ -102,7 +106,10 @@ def test_a_trace_is_told(way: Way, is_whole: bool) -> None:
         ours, theirs = way.run(lambda: seen(OURS)), way.run(lambda: seen(THEIRS))
     assert set(theirs) >= TRACED, "the negative control"
     assert set(ours) >= TRACED, f"not told: {sorted(TRACED - set(ours))}"
-    assert set(theirs) - set(ours) <= {"connection.connect_tcp.started", "connection.connect_tcp.complete"} | set(ours)
+    assert set(theirs) - set(ours) <= {
+        "connection.connect_tcp.started",
+        "connection.connect_tcp.complete",
+    } | set(ours)
 
 
 def test_an_extension_that_nobody_knows_is_no_hindrance(way: Way) -> None:
@@ -143,5 +150,3 @@ def test_a_limit_that_is_none_does_not_hang(way: Way, wrong: dict[str, float]) -
         if wrong == {"connect": 0.0}:
             server.plays["case"] = ok()
         assert way.run(lambda: seen(OURS))
-
-

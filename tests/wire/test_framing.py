@@ -19,9 +19,32 @@ BOTH = {
     "gzip": b"Content-Length: 4\r\nTransfer-Encoding: gzip\r\n",
 }
 
-CONNECTION = [b"close", b"Close", b"CLOSE", b"keep-alive", b"Keep-Alive", b"KEEP-ALIVE", b"close, keep-alive", b""]
-CONNECTION += [b"keep-alive, close", b"close,close", b" close ", b"x, close", b"x,\tclose", b"closed", b"upgrade"]
-CONNECTION += [b"Upgrade, close", b"keep-alive, x", b"x\r\nConnection: close", b"keep-alive\r\nConnection: close", b",close"]
+CONNECTION = [
+    b"close",
+    b"Close",
+    b"CLOSE",
+    b"keep-alive",
+    b"Keep-Alive",
+    b"KEEP-ALIVE",
+    b"close, keep-alive",
+    b"",
+]
+CONNECTION += [
+    b"keep-alive, close",
+    b"close,close",
+    b" close ",
+    b"x, close",
+    b"x,\tclose",
+    b"closed",
+    b"upgrade",
+]
+CONNECTION += [
+    b"Upgrade, close",
+    b"keep-alive, x",
+    b"x\r\nConnection: close",
+    b"keep-alive\r\nConnection: close",
+    b",close",
+]
 CONNECTION += [b"close;x", b'"close"']
 
 
@@ -69,7 +92,9 @@ def test_http_1_0_with_chunks(duel: Duel, connection: bytes) -> None:
     duel(f"HTTP/1.0 chunked {connection.decode().strip()}".strip(), whole(head + chunked(b"abcd"), Act.SHUT))
 
 
-@pytest.mark.parametrize(("framing", "says"), [*itertools.product(["chunked", "length"], ["close", "keep-alive"])])
+@pytest.mark.parametrize(
+    ("framing", "says"), [*itertools.product(["chunked", "length"], ["close", "keep-alive"])]
+)
 def test_the_servers_word_is_believed_in_every_framing(duel: Duel, framing: str, says: str) -> None:
     connection = f"Connection: {says}".encode()
     if framing == "length":

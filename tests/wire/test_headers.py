@@ -78,7 +78,9 @@ def test_an_odd_header(duel: Duel, name: str) -> None:
     duel(f"header: {name}", whole(raw, Act.SHUT))
 
 
-@pytest.mark.parametrize("name", ["a folded value", "bare LF", "a space before the colon", "no colon", "a NUL in the value"])
+@pytest.mark.parametrize(
+    "name", ["a folded value", "bare LF", "a space before the colon", "no colon", "a NUL in the value"]
+)
 def test_an_odd_header_is_the_first(duel: Duel, name: str) -> None:
     raw = b"HTTP/1.1 200 OK\r\n" + ODD[name] + b"Content-Length: 1\r\n\r\nx"
     duel(f"header: {name}, the first", whole(raw, Act.SHUT))
@@ -105,7 +107,9 @@ def test_a_head_without_an_end(duel: Duel) -> None:
     duel("a head without an end", whole(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 50_000, Act.SHUT))
 
 
-@pytest.mark.parametrize("name", ["casing", "cookies in order", "spaces", "latin-1", "empty value", "high bytes"])
+@pytest.mark.parametrize(
+    "name", ["casing", "cookies in order", "spaces", "latin-1", "empty value", "high bytes"]
+)
 def test_a_header_that_comes_in_pieces(duel: Duel, name: str) -> None:
     raw = response(b"body", *PLAIN[name])
     duel(f"header: {name}, in pieces", whole(*split_at(raw, *range(0, len(raw), 3))))

@@ -40,7 +40,9 @@ async def everything(client: Any, case: str, is_sync: bool) -> list[Any]:
 
     def note(answer: httpx.Response) -> None:
         history = [(each.status_code, each.url.path) for each in answer.history]
-        found.append((answer.status_code, answer.content, answer.url.path, history, sorted(client.cookies.items())))
+        found.append(
+            (answer.status_code, answer.content, answer.url.path, history, sorted(client.cookies.items()))
+        )
 
     try:
         match case:
@@ -65,7 +67,11 @@ async def everything(client: Any, case: str, is_sync: bool) -> list[Any]:
 
 
 PLAYS = {
-    "set": whole(response(b"", b"Set-Cookie: a=1; Path=/", b"Set-Cookie: b=2", b"Set-Cookie: c=3; Domain=other.example")),
+    "set": whole(
+        response(
+            b"", b"Set-Cookie: a=1; Path=/", b"Set-Cookie: b=2", b"Set-Cookie: c=3; Domain=other.example"
+        )
+    ),
     "unset": whole(response(b"", b"Set-Cookie: a=; Max-Age=0; Path=/")),
     "plain": whole(response(b"plain")),
     "digest": whole(response(b"", DIGEST, status=b"401 Unauthorized")),
@@ -80,7 +86,9 @@ PLAYS = {
     "rnone": whole(response(b"", status=b"302 Found")),
 }
 CASES = ["cookies", "basic", "digest", "twice"]
-CASES += [f"{method} /r{status}" for method in ("GET", "POST", "HEAD") for status in (300, 301, 302, 303, 307, 308)]
+CASES += [
+    f"{method} /r{status}" for method in ("GET", "POST", "HEAD") for status in (300, 301, 302, 303, 307, 308)
+]
 CASES += [f"GET /{name}" for name in ("rcookie", "rloop", "rquery", "rumlaut", "rempty", "rbad", "rnone")]
 
 
@@ -90,7 +98,9 @@ def test_httpx_goes_on_as_ever(way: Way, case: str) -> None:
         async with side.client(way, server.port) as client:
             if "HEAD" in case:
                 for name, play in PLAYS.items():
-                    server.plays[name] = whole(*(act.partition(b"moved")[0] if isinstance(act, bytes) else act for act in play.acts))
+                    server.plays[name] = whole(
+                        *(act.partition(b"moved")[0] if isinstance(act, bytes) else act for act in play.acts)
+                    )
                 server.plays["plain"] = whole(response(b""))
             found = await everything(client.raw, case, way.is_sync)
             return found, [_without_chance(told(request)) for request in server.requests], list(server.order)

@@ -81,7 +81,10 @@ def counter(kind: str) -> Iterator[Counter]:
 def test_a_large_body_that_is_read_slowly_waits_at_the_server(way: Way) -> None:
     async def case() -> None:
         read, furthest = 0, 0
-        async with OURS.client(way, server.port, timeout=30.0) as client, client.stream("GET", "/") as response:
+        async with (
+            OURS.client(way, server.port, timeout=30.0) as client,
+            client.stream("GET", "/") as response,
+        ):
             await stands_still(way, server)
             assert server.moved < MOST, "nothing was read, and most of it has been sent"
             async for part in client.parts(response):

@@ -27,7 +27,10 @@ def test_pieces_are_read_one_by_one() -> None:
 
 
 def test_what_was_read_is_known_and_what_was_not_too() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as near:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as near,
+    ):
         far, _ = listener.accept()
         with far:
             near.sendall(b"abcd")
@@ -53,7 +56,11 @@ def test_a_reset_is_a_reset_and_an_end_is_an_end() -> None:
 def test_requests_are_taken_down_with_their_bodies_and_connections(way: Way) -> None:
     with origin({"case": early(response(b"x"), Act.READ)}) as server:
         for content in (b"body", b""):
-            way.run(lambda content=content: observe(THEIRS, way, server, Ask("POST", content=lambda is_sync: content)))
+            way.run(
+                lambda content=content: observe(
+                    THEIRS, way, server, Ask("POST", content=lambda is_sync: content)
+                )
+            )
         assert [request.partition(b"\r\n\r\n")[2] for request in server.requests] == [b"", b""]
         assert len(server.connections) == 2
 
@@ -73,7 +80,11 @@ def test_every_difference_of_an_answer_is_one(field: str) -> None:
 
 
 def test_every_other_difference_is_one_too() -> None:
-    for other in (replace(SEEN, is_same=False), replace(SEEN, heard=(b"x",)), replace(SEEN, after=SEEN.answer)):
+    for other in (
+        replace(SEEN, is_same=False),
+        replace(SEEN, heard=(b"x",)),
+        replace(SEEN, after=SEEN.answer),
+    ):
         assert verdict(SEEN, other, None)
 
 

@@ -56,7 +56,9 @@ def test_without_a_limit_there_are_more(way: Way, side: Side) -> None:
 
 
 @pytest.mark.parametrize("side", SIDES, ids=repr)
-def test_waiting_for_a_connection_is_a_pool_timeout_and_frees_what_it_waited_for(way: Way, side: Side) -> None:
+def test_waiting_for_a_connection_is_a_pool_timeout_and_frees_what_it_waited_for(
+    way: Way, side: Side
+) -> None:
     limits = httpx.Limits(max_connections=1)
     timeout = httpx.Timeout(20.0, pool=0.05)
 
@@ -125,7 +127,9 @@ def test_the_waiting_are_served_in_turn(way: Way) -> None:
     served: list[int] = []
 
     async def case() -> None:
-        async with OURS.client(way, server.port, limits=httpx.Limits(max_connections=1), timeout=30.0) as client:
+        async with OURS.client(
+            way, server.port, limits=httpx.Limits(max_connections=1), timeout=30.0
+        ) as client:
 
             async def several(number: int) -> None:
                 for _ in range(3):

@@ -53,12 +53,18 @@ BODIES: dict[str, Ask] = {
     "many parts": Ask("POST", content=parts(*[b"x"] * 500)),
     "large parts": Ask("POST", content=parts(*[b"y" * 200_000] * 4)),
     "parts on GET": Ask("GET", content=parts(b"odd")),
-    "parts with a length": Ask("POST", content=parts(b"one", b"two"), more={"headers": {"Content-Length": "6"}}),
+    "parts with a length": Ask(
+        "POST", content=parts(b"one", b"two"), more={"headers": {"Content-Length": "6"}}
+    ),
     "parts, too short": Ask("POST", content=parts(b"one"), more={"headers": {"Content-Length": "6"}}),
-    "parts, too long": Ask("POST", content=parts(b"one", b"two", b"three"), more={"headers": {"Content-Length": "6"}}),
+    "parts, too long": Ask(
+        "POST", content=parts(b"one", b"two", b"three"), more={"headers": {"Content-Length": "6"}}
+    ),
     "parts of length 0": Ask("POST", content=parts(), more={"headers": {"Content-Length": "0"}}),
     "parts beyond length 0": Ask("POST", content=parts(b"one"), more={"headers": {"Content-Length": "0"}}),
-    "bytes, too short": Ask("POST", content=lambda is_sync: b"abc", more={"headers": {"Content-Length": "6"}}),
+    "bytes, too short": Ask(
+        "POST", content=lambda is_sync: b"abc", more={"headers": {"Content-Length": "6"}}
+    ),
     "bytes, too long": Ask("POST", content=lambda is_sync: b"abc", more={"headers": {"Content-Length": "2"}}),
     "an error at once": Ask("POST", content=parts(error=Mishap("mine"))),
     "an error half way": Ask("POST", content=parts(b"one", error=Mishap("mine"))),
@@ -85,7 +91,11 @@ def test_files(way: Way, name: str) -> None:
         if name == "a file":
             return {"content": file} if is_sync else {"content": file.getvalue()}
         boundary = {"Content-Type": "multipart/form-data; boundary=b0unda7y"}
-        return {"files": {"f": ("n\u00e4me.txt", file, "text/plain")}, "data": {"x": "y"}, "headers": boundary}
+        return {
+            "files": {"f": ("n\u00e4me.txt", file, "text/plain")},
+            "data": {"x": "y"},
+            "headers": boundary,
+        }
 
     async def seen(side: Side) -> Any:
         async with side.client(way, server.port) as client:

@@ -15,14 +15,18 @@ ENDS: dict[str, Play] = {
     "closed": whole(response(b"fine"), Act.SHUT),
     "reset": whole(response(b"fine"), Act.RESET),
     "closed at once": whole(response(b"fine"), Act.CLOSE),
-    "a 408, and closed": whole(response(b"fine"), response(b"", b"Connection: close", status=b"408 Late"), Act.SHUT),
+    "a 408, and closed": whole(
+        response(b"fine"), response(b"", b"Connection: close", status=b"408 Late"), Act.SHUT
+    ),
 }
 
 
 @pytest.mark.parametrize("method", BODY)
 @pytest.mark.parametrize("name", ENDS)
 @pytest.mark.parametrize("side", SIDES, ids=repr)
-def test_an_idle_connection_that_the_server_closed_is_noticed(way: Way, side: Side, name: str, method: str) -> None:
+def test_an_idle_connection_that_the_server_closed_is_noticed(
+    way: Way, side: Side, name: str, method: str
+) -> None:
     """Whatever the method: what is noticed before anything is sent costs nobody anything."""
 
     async def case() -> None:
@@ -38,7 +42,9 @@ def test_an_idle_connection_that_the_server_closed_is_noticed(way: Way, side: Si
 
 @pytest.mark.parametrize("method", BODY)
 @pytest.mark.parametrize("end", [Act.CLOSE, Act.RESET])
-def test_a_connection_that_is_closed_on_the_next_request_is_an_error_and_no_answer(way: Way, method: str, end: Act) -> None:
+def test_a_connection_that_is_closed_on_the_next_request_is_an_error_and_no_answer(
+    way: Way, method: str, end: Act
+) -> None:
     """The race that can't be won: the server closes as the request arrives. A GET may be sent once more, a POST never."""
 
     async def case() -> None:

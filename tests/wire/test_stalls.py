@@ -88,5 +88,3 @@ def _same(way: Way, play: Play) -> None:
     assert ours == theirs
     assert ours[0].error == "ReadTimeout"
     assert server.order[0] != server.order[1]
-
-

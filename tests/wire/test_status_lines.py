@@ -80,7 +80,9 @@ def test_a_status_line(duel: Duel, name: str) -> None:
     duel(f"line: {name}", whole(LINES[name] + REST, Act.SHUT))
 
 
-@pytest.mark.parametrize("name", ["plain", "an empty reason", "no reason", "a CRLF before", "HTTP/1.0", "a latin-1 reason"])
+@pytest.mark.parametrize(
+    "name", ["plain", "an empty reason", "no reason", "a CRLF before", "HTTP/1.0", "a latin-1 reason"]
+)
 def test_a_status_line_a_byte_at_a_time_and_the_connection_stays(duel: Duel, name: str) -> None:
     duel(f"line: {name}, bytewise", whole(*bytewise(LINES[name] + REST)))
 

@@ -7,7 +7,30 @@ import pytest
 from .conftest import Duel
 from .plays import Act, response, whole
 
-FINAL = [200, 201, 203, 206, 226, 299, 300, 301, 304, 307, 399, 400, 401, 404, 407, 408, 417, 421, 426, 429, 451, 499]
+FINAL = [
+    200,
+    201,
+    203,
+    206,
+    226,
+    299,
+    300,
+    301,
+    304,
+    307,
+    399,
+    400,
+    401,
+    404,
+    407,
+    408,
+    417,
+    421,
+    426,
+    429,
+    451,
+    499,
+]
 FINAL += [500, 501, 502, 503, 504, 511, 599, 600, 700, 999]
 
 INTERIM = {
@@ -22,7 +45,20 @@ INTERIM = {
     "100 of HTTP/1.0": b"HTTP/1.0 100 Continue\r\n\r\n",
 }
 
-ODD = [b"099 X", b"000 X", b"99 X", b"1000 X", b"20 X", b"2 X", b"-200 X", b"+20 X", b"2x0 X", b" 200 X", b"200X", b"0x1"]
+ODD = [
+    b"099 X",
+    b"000 X",
+    b"99 X",
+    b"1000 X",
+    b"20 X",
+    b"2 X",
+    b"-200 X",
+    b"+20 X",
+    b"2x0 X",
+    b" 200 X",
+    b"200X",
+    b"0x1",
+]
 
 
 @pytest.mark.parametrize("status", FINAL)
@@ -43,7 +79,10 @@ def test_an_interim_response_that_comes_by_itself_is_passed_over(duel: Duel, nam
 
 
 def test_many_interim_responses_are_passed_over(duel: Duel) -> None:
-    duel("20 interim responses", whole(b"".join(INTERIM.values()) + INTERIM["103 with headers"] * 20 + response(b"x")))
+    duel(
+        "20 interim responses",
+        whole(b"".join(INTERIM.values()) + INTERIM["103 with headers"] * 20 + response(b"x")),
+    )
 
 
 @pytest.mark.parametrize("end", [Act.SHUT, Act.RESET])

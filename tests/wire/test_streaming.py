@@ -41,7 +41,9 @@ async def read(client: Face, how: str) -> tuple[Any, ...]:
             elif client.is_sync:
                 parts += getattr(response, method)(*([int(size)] if size else []))
             else:
-                parts += [part async for part in getattr(response, f"a{method}")(*([int(size)] if size else []))]
+                parts += [
+                    part async for part in getattr(response, f"a{method}")(*([int(size)] if size else []))
+                ]
         except Exception as raised:
             error = error_of(raised)
         counted = response.num_bytes_downloaded
@@ -110,7 +112,9 @@ def test_a_body_that_is_left_never_answers_what_follows(way: Way, name: str, sid
         way.run(lambda: gone(way, server))
 
 
-@pytest.mark.parametrize("name", ["left half way", "left before the last chunk", "left, and the server stalls"])
+@pytest.mark.parametrize(
+    "name", ["left half way", "left before the last chunk", "left, and the server stalls"]
+)
 def test_a_body_that_is_left_is_closed_to_the_server(way: Way, name: str) -> None:
     leave, play, _ = LEAVING[name]
 

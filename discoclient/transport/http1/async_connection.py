@@ -161,7 +161,8 @@ class AsyncConnection(Bounded, Connection):
         return self._is_wanted()
 
     def _is_wanted(self) -> bool:
-        return not self.is_lost and self._error is None and self.reader.status < 400
+        reader = self.reader
+        return not (self.is_lost or self._error or (reader.status >= 400 and reader.is_complete))
 
     # ---- its response
 
@@ -316,7 +317,7 @@ class AsyncConnection(Bounded, Connection):
         self._fail(error)
         waiter = self._waiter
         if waiter is not None and not waiter.done():
-            if self._wanted == _WRITING:
+            if self._wanted == _WRITING or self._is_enough():
                 waiter.set_result(None)
             else:
                 assert self._error is not None

@@ -19,6 +19,7 @@ MOST_KNOWN = 4096
 """Bytes of a head that is remembered."""
 
 _NO_BODY = frozenset({204, 304})
+_IN_REASON = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
 
 
 class BadResponse(Exception):
@@ -42,6 +43,7 @@ class ResponseReader:
 
     __slots__ = (
         "_codings",
+        "_early",
         "_fields",
         "_interim_seen",
         "_is_head",
@@ -91,6 +93,8 @@ class ResponseReader:
         self._is_head = is_head
         self._may_switch = may_switch
         self._unread = 0  # bytes of a head that is not complete
+        self._early = b""  # of a head that may be an interim one
+        self._parser = None
         self._left = 0  # of a body that needs no parser
         self._interim_seen = 0
         self.interim: list[Head] = []
@@ -157,14 +161,51 @@ class ResponseReader:
         )
 
     def _parse(self, data: bytes) -> None:
+        if self._parser is None and not self.status:
+            data = self._begin_head(data)
+            if not data:
+                return
+        self._parse_on(data)
+        if not self.status:
+            self._unread += len(data)
+            if self._unread > self._most_bytes:
+                raise BadResponse("its head is too large")
+
+    def _begin_head(self, data: bytes) -> bytes:
+        """What of *data* is the beginning of the head that counts; nothing, as long as that can't be told.
+
+        Interim heads are taken off one by one, each with a parser of its own: after one that says ``close``, or is of HTTP/1.0,
+        llhttp would take no more.
+        """
+        if self._early:
+            data, self._early = self._early + data, b""
+        while data:
+            if data[:7] != b"HTTP/1."[: len(data)]:
+                raise BadResponse("it does not begin with HTTP/1.")
+            if len(data) > 9 and data[9:10] != b"1":  # behind "HTTP/1.1 "
+                return data
+            stop = data.find(b"\r\n\r\n") + 4
+            if stop < 4:
+                self._early = data
+                if len(data) > self._most_bytes:
+                    raise BadResponse("its head is too large")
+                return b""
+            self._parse_on(data[:stop])
+            self._parser = None
+            if self.status:  # another protocol follows
+                self.rest = data[stop:]
+                return b""
+            data = data[stop:]
+        return b""
+
+    def _parse_on(self, data: bytes) -> None:
         parser = self._parser
         if parser is None:
             parser = self._parser = httptools.HttpResponseParser(self)
         try:
             parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._parser = None
-            self.rest = data[upgrade.args[0] :]
+        except httptools.HttpParserUpgrade:
+            return
         except httptools.HttpParserCallbackError as error:
             if self.status and self.is_complete:
                 self._note_excess()
@@ -175,10 +216,6 @@ class ResponseReader:
             if not self.is_complete:
                 raise BadResponse(str(error)) from None
             self._note_excess()
-        if not self.status:
-            self._unread += len(data)
-            if self._unread > self._most_bytes:
-                raise BadResponse("its head is too large")
 
     # ---- without a parser
 
@@ -194,8 +231,6 @@ class ResponseReader:
     def _remember(self, data: bytes) -> None:
         stop = data.find(b"\r\n\r\n") + 4
         if self._interim_seen or self._is_head or self.status in _NO_BODY or not 4 < stop < MOST_KNOWN:
-            return
-        if not data.startswith(b"HTTP/"):  # empty lines came first, and it may be their end that was found
             return
         self._known_bytes = data[:stop]
         self._known = self.head
@@ -249,12 +284,13 @@ class ResponseReader:
         if self.status:  # a trailer, which has no say in the framing
             self.trailers.append((name, value))
             return
+        value = value.rstrip(b" \t")
         self._fields.append((name, value))
         size = len(name)
         if size == 14 and name.lower() == b"content-length":
             self.length = int(value)
         elif size == 17 and name.lower() == b"transfer-encoding":
-            coding = value.strip(b" \t").lower()
+            coding = value.lower()
             self._codings = self._codings + b"," + coding if self._codings else coding
         elif size == 10 and name.lower() == b"connection":
             self._options = self._options + b"," + value.lower() if self._options else value.lower()
@@ -267,6 +303,8 @@ class ResponseReader:
             raise BadResponse("it has too many header fields")
         if status < 100 or version not in ("1.0", "1.1"):
             raise BadResponse("its first line is not one of HTTP/1.1")
+        if self._reason.translate(None, _IN_REASON):
+            raise BadResponse("there is a control character in its first line")
         if status >= 200 and self._codings:
             if self._codings != b"chunked":
                 raise BadResponse("the only Transfer-Encoding that is understood is chunked")

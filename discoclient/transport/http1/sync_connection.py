@@ -39,6 +39,7 @@ class SyncConnection(Bounded):
     """
 
     __slots__ = (
+        "_failure",
         "_has_write_failed",
         "_poll",
         "_socket",
@@ -59,6 +60,7 @@ class SyncConnection(Bounded):
         self.is_used = False
         self.is_lost = False
         self._has_write_failed = False
+        self._failure: RemoteProtocolFailure | None = None
         self._socket: socket.socket | None = None
         self._timeout: float | None = None
         self._poll: select.poll | None = None
@@ -115,6 +117,7 @@ class SyncConnection(Bounded):
     def begin(self, *, is_head: bool) -> None:
         """A request follows; *is_head*: whose response has no body."""
         self._has_write_failed = False
+        self._failure = None
         self.head_at = 0.0
         self.reader.expect(is_head=is_head)
 
@@ -193,7 +196,7 @@ class SyncConnection(Bounded):
         if not data:
             return False  # it has said all it will say, and may read on
         self._feed(data)
-        return self.reader.status >= 400
+        return self.reader.status >= 400 and self.reader.is_complete
 
     # ---- its response
 
@@ -239,6 +242,8 @@ class SyncConnection(Bounded):
     def _read_more(self, timeout: float | None) -> None:
         carrier, reader = self._socket, self.reader
         assert carrier is not None
+        if self._failure is not None:
+            raise self._failure
         try:
             self._set_timeout(self.bound(timeout, ReadExpired))
             data = carrier.recv(SMALL)
@@ -257,7 +262,11 @@ class SyncConnection(Bounded):
         try:
             self.reader.feed(data)
         except BadResponse as error:
-            raise RemoteProtocolFailure(f"the service's response can't be understood: {error}") from error
+            failure = RemoteProtocolFailure(f"the service's response can't be understood: {error}")
+            failure.__cause__ = error
+            if not self.reader.status:
+                raise failure from error
+            self._failure = failure  # of the body: for whoever reads it
 
     def end(self, *, is_sent: bool, now: float) -> bool:
         """The request is over; whether another may follow: only if all was said on both sides. If not, it is closed."""
@@ -266,7 +275,7 @@ class SyncConnection(Bounded):
             is_sent
             and reader.is_complete
             and reader.is_persistent
-            and not (self.is_lost or self._has_write_failed)
+            and not (self.is_lost or self._has_write_failed or self._failure)
         ):
             self.is_used = True
             self.idle_since = now

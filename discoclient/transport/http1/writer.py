@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from .failures import LocalProtocolFailure
 from .head import Field
@@ -21,21 +21,25 @@ _names: set[bytes] = set()
 """Names of fields that were looked at before: there are few, and they come with every request."""
 
 
-def head_of(method: bytes, target: bytes, fields: Sequence[Field]) -> bytes:
+def head_of(method: str, target: bytes, fields: Sequence[Field]) -> bytes:
     """The head of a request. Raises `LocalProtocolFailure` for what can't be said, or would be read as something else."""
-    lines = [b"%b: %b" % field for field in fields]
-    block = b"\r\n".join(lines)
-    if len(block.translate(None, _IN_FIELDS)) != 2 * max(0, len(lines) - 1):
+    block = b"".join([b"%b: %b\r\n" % field for field in fields])
+    if len(block.translate(None, _IN_FIELDS)) != 2 * len(fields):
         bad = next(name for name, value in fields if (name + value).translate(None, _IN_FIELDS))
         raise LocalProtocolFailure(f"the header {bad!r} has a control character in it")
+    if b":  " in block or b" \r\n" in block or b"\t\r\n" in block or b": \t" in block:  # perhaps
+        for name, value in fields:
+            if value != value.strip(b" \t"):
+                raise LocalProtocolFailure(f"the header {name!r} begins or ends with a space")
     for name, _ in fields:
         if name not in _names:
             _check_name(name)
     if not _TARGET.fullmatch(target):
         raise LocalProtocolFailure("the target has a character in it that can't be sent as it is")
-    if not _TOKEN.fullmatch(method):
+    verb = method.encode("ascii", "replace")
+    if not _TOKEN.fullmatch(verb) or not method.isascii():
         raise LocalProtocolFailure(f"{method!r} can't be a method")
-    return b"%b %b HTTP/1.1\r\n%b\r\n\r\n" % (method, target, block)
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (verb, target, block)
 
 
 def _check_name(name: bytes) -> None:
@@ -46,33 +50,58 @@ def _check_name(name: bytes) -> None:
 
 
 class BodyFrame:
-    """Puts the pieces of a body into the frame that the head has announced, and sees that they fill it.
+    """Puts the pieces of a body into the frame that the head announces, and sees that they fill it.
 
-    ``is_empty``: no body is announced. ``is_expecting``: the service is asked first whether it wants it.
+    ``fields``: the head's, with one framing: httpx says ``Content-Length`` also where the caller said ``Transfer-Encoding``,
+    and both in one request are an invitation to smuggling (RFC 9112, 6.1). ``is_empty``: no body is announced.
+    ``is_expecting``: the service is asked first whether it wants it. ``is_last``: nothing follows on the connection.
     """
 
-    __slots__ = ("_left", "is_chunked", "is_empty", "is_expecting")
+    __slots__ = ("_left", "fields", "is_chunked", "is_empty", "is_expecting", "is_last")
 
-    def __init__(self, fields: Iterable[Field]) -> None:
-        """Raises `LocalProtocolFailure` for a ``Content-Length`` that is no number, or beside a ``Transfer-Encoding``."""
-        self.is_chunked = self.is_expecting = False
+    def __init__(self, fields: Sequence[Field]) -> None:
+        """Raises `LocalProtocolFailure` for a framing that can't be kept to."""
+        self.fields = fields
+        self.is_chunked = self.is_expecting = self.is_last = False
         self._left = 0
-        length = None
+        lengths = codings = 0
         for name, value in fields:
             size = len(name)
-            if size == 17 and name.lower() == b"transfer-encoding":
+            if size == 14 and name.lower() == b"content-length":
+                lengths += 1
+                self._left = self._length(value, lengths)
+            elif size == 17 and name.lower() == b"transfer-encoding":
+                codings += 1
+                if value.lower() != b"chunked":
+                    raise LocalProtocolFailure("the only Transfer-Encoding that can be sent is chunked")
                 self.is_chunked = True
-            elif size == 14 and name.lower() == b"content-length":
-                if not value.isdigit():
-                    raise LocalProtocolFailure(f"{value!r} can't be the length of a body")
-                if length is not None and length != value:
-                    raise LocalProtocolFailure("there are two Content-Length headers, and they differ")
-                length, self._left = value, int(value)
+            elif size == 10 and name.lower() == b"connection":
+                self.is_last = b"close" in value.lower()
             elif size == 6 and name.lower() == b"expect":
                 self.is_expecting = value.lower() == b"100-continue"
-        if self.is_chunked and length is not None:
-            raise LocalProtocolFailure("Content-Length and Transfer-Encoding must not stand in one request")
+        if lengths + codings > 1:
+            self.fields = self._with_one_framing()
         self.is_empty = not (self.is_chunked or self._left)
+
+    def _length(self, value: bytes, count: int) -> int:
+        said = {part.strip(b" \t") for part in value.split(b",")}
+        if len(said) != 1 or not (only := said.pop()).isdigit():
+            raise LocalProtocolFailure(f"{value!r} can't be the length of a body")
+        if count > 1 and int(only) != self._left:
+            raise LocalProtocolFailure("there are two Content-Length headers, and they differ")
+        return int(only)
+
+    def _with_one_framing(self) -> Sequence[Field]:
+        kept, is_framed = [], False
+        for name, value in self.fields:
+            lower = name.lower()
+            if lower == b"content-length" and (self.is_chunked or is_framed):
+                continue
+            if lower == b"transfer-encoding" and is_framed:
+                continue
+            is_framed |= lower in (b"content-length", b"transfer-encoding")
+            kept.append((name, value))
+        return kept
 
     def wrap(self, piece: bytes) -> bytes:
         """*piece* as it is written. Raises `LocalProtocolFailure` if it is more than was announced."""

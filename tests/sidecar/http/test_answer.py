@@ -182,7 +182,6 @@ HEADS = [
     b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n",
     b"HTTP/1.1 503 Busy\r\nRetry-After: 3\r\nContent-Length: 2\r\n\r\nno",
     b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"Content-Length: 5\r\n\r\nhello",
-    b"\r\n" + OK + b"Content-Length: 5\r\n\r\nhello",
     b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nhi",
 ]
 _SHOWN = (
