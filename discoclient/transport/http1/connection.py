@@ -145,12 +145,14 @@ class Connection(asyncio.Protocol):
         """
         if type(self.transport).__module__ != "asyncio.selector_events":
             return
+        reader = self.reader
         try:
             number = self.transport.get_extra_info("socket").fileno()
             while number >= 0 and (data := os.read(number, PIECE)):
-                self.reader.feed(data)
+                reader.feed(data)
+            reader.feed_eof()
         except (OSError, BadResponse):
             pass
-        if self.reader.is_complete or self.reader.feed_eof():
-            self.reader.is_persistent = False
+        if reader.is_complete:
+            reader.is_persistent = False
             self.answered()

@@ -10,7 +10,9 @@ __all__ = ["BadResponse", "ResponseReader"]
 
 MOST_BYTES = 100 * 1024
 """Of a head, or of trailers; what httpcore takes."""
-MOST_INTERIM = 20
+MOST_DIGITS = 20
+"""Of a ``Content-Length``: 2 ** 64 has so many."""
+MOST_INTERIM = 100
 """Interim responses (1xx) before the one that counts."""
 
 LONG = 16_384
@@ -288,6 +290,8 @@ class ResponseReader:
         self._fields.append((name, value))
         size = len(name)
         if size == 14 and name.lower() == b"content-length":
+            if len(value) > MOST_DIGITS:
+                raise BadResponse("its Content-Length has too many digits")
             self.length = int(value)
         elif size == 17 and name.lower() == b"transfer-encoding":
             coding = value.lower()
@@ -311,8 +315,7 @@ class ResponseReader:
             if self.length is not None:
                 raise BadResponse("it has both Content-Length and Transfer-Encoding")
             self.is_chunked = True
-        # llhttp takes a response to HEAD that has no length for one that only the end ends.
-        is_persistent = parser.should_keep_alive() or (self._is_head and self._wants_to_go_on(version))
+        has_end = self.length is not None or self.is_chunked or self._is_head or status in _NO_BODY
         head = Head(
             status,
             self._reason,
@@ -320,7 +323,7 @@ class ResponseReader:
             tuple(self._fields),
             self.length,
             self.is_chunked,
-            is_persistent,
+            has_end and version == "1.1" and self._wants_to_go_on(),
         )
         if status < 200:
             self._note_interim(head)
@@ -352,6 +355,7 @@ class ResponseReader:
         self.interim.append(head)
         self._clear()
 
-    def _wants_to_go_on(self, version: str) -> bool:
-        options = {option.strip(b" \t") for option in self._options.split(b",")}
-        return b"close" not in options and (version == "1.1" or b"keep-alive" in options)
+    def _wants_to_go_on(self) -> bool:
+        if not self._options:
+            return True
+        return b"close" not in {option.strip(b" \t") for option in self._options.split(b",")}

@@ -72,8 +72,8 @@ class BodyFrame:
                 self._left = self._length(value, lengths)
             elif size == 17 and name.lower() == b"transfer-encoding":
                 codings += 1
-                if value.lower() != b"chunked":
-                    raise LocalProtocolFailure("the only Transfer-Encoding that can be sent is chunked")
+                if value.lower() != b"chunked" or codings > 1:
+                    raise LocalProtocolFailure("the only Transfer-Encoding that can be sent is chunked, once")
                 self.is_chunked = True
             elif size == 10 and name.lower() == b"connection":
                 self.is_last = b"close" in value.lower()
@@ -97,9 +97,7 @@ class BodyFrame:
             lower = name.lower()
             if lower == b"content-length" and (self.is_chunked or is_framed):
                 continue
-            if lower == b"transfer-encoding" and is_framed:
-                continue
-            is_framed |= lower in (b"content-length", b"transfer-encoding")
+            is_framed |= lower == b"content-length"
             kept.append((name, value))
         return kept
 

@@ -154,7 +154,7 @@ def test_the_end_does_not_end_what_is_not_complete(data: bytes) -> None:
         (OK + b"Content-Length: 0\r\n\r\n", False, True),
         (OK + b"Content-Length: 0\r\nConnection: close\r\n\r\n", False, False),
         (b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", False, False),
-        (b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n", False, True),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n", False, False),
         (b"HTTP/1.1 204 No\r\n\r\n", False, True),
         (b"HTTP/1.1 304 No\r\n\r\n", False, True),
         (OK + b"\r\n", True, True),
