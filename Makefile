@@ -35,7 +35,7 @@ format: .venv/.for-dev ## let ruff put the code into shape
 	@$(BIN)/python -m ruff check --fix-only .
 	@$(BIN)/python -m ruff format .
 
-bench: .venv/.for-bench ## the figures, each beside its reference
+bench: .venv/.for-bench ## the figures, each beside its reference, as a table, JSON and a picture in build/bench
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 seeded: .venv/.for-dev ## bugs put in on purpose, and which test catches each

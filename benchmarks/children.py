@@ -1,4 +1,4 @@
-"""The processes that a benchmark needs beside its own: `server`, `watchers`. They end with us, whatever happens."""
+"""The processes that a benchmark needs beside its own (`server`, `watchers`, ...). They end with us, whatever happens."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from discoclient.system.process import end, spawn
 
-__all__ = ["Child", "cpu_seconds", "thread_count"]
+__all__ = ["Child", "cpu_seconds", "family_cpu", "thread_count"]
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -36,6 +36,13 @@ class Child:
     def wait_ready(self) -> Self:
         self.hello = self._read()
         return self
+
+    def ask(self, question: Any) -> Any:
+        """Send one line of JSON, and return the one that it says to that."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(question).encode() + b"\n")
+        self._process.stdin.flush()
+        return self._read()
 
     def collect(self) -> Any:
         """End its input, and return what it says last."""
@@ -66,6 +73,12 @@ def cpu_seconds(pid: int) -> float:
     """What the threads of a process that still run have used so far, user and system, to the nanosecond (Linux)."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+def family_cpu(pid: int) -> float:
+    """The same for a process and its children, such as nginx's workers."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sum(map(cpu_seconds, [pid, *map(int, children)]))
 
 
 def thread_count(pid: int) -> int:

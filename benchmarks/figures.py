@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any, Literal, TypeAlias
 
-__all__ = ["Role", "Row", "Section", "Sense", "compare", "format_number", "percentile", "table"]
+__all__ = ["Role", "Row", "Section", "Sense", "compare", "format_number", "percentile", "tables"]
 
 Role: TypeAlias = Literal["ours", "reference", "compared"]
 Sense: TypeAlias = Literal["<=", ">="]
@@ -67,9 +67,19 @@ class Section:
     title: str
     rows: Sequence[Row]
     notes: Sequence[str] = field(default=())
+    by_side: bool = False
+    """The rows are named ``SIDE: FIGURE``: a side's figures are shown beside each other."""
+
+    def with_notes(self, more: Sequence[str]) -> Section:
+        return replace(self, notes=[*self.notes, *more])
 
     def to_json(self) -> dict[str, Any]:
-        return {"title": self.title, "rows": [row.to_json() for row in self.rows], "notes": list(self.notes)}
+        return {
+            "title": self.title,
+            "rows": [row.to_json() for row in self.rows],
+            "notes": list(self.notes),
+            "by_side": self.by_side,
+        }
 
 
 def compare(
@@ -105,16 +115,42 @@ def format_number(value: float) -> str:
     return f"{value:.3f}" if size >= 0.001 else f"{value:.1e}"
 
 
-def table(section: dict[str, Any]) -> list[tuple[str, ...]]:
-    """The cells of a section in its JSON form, the heading first."""
+def tables(section: dict[str, Any]) -> list[list[tuple[str, ...]]]:
+    """The tables of a section in its JSON form: cells, the heading first."""
+    rows = section["rows"]
+    if not section.get("by_side"):  # files of older runs don't say it
+        return [_list(rows)] if rows else []
+    sides = [row for row in rows if row["role"] != "compared"]
+    others = [row for row in rows if row["role"] == "compared" or row["aim"] is not None]
+    return [_beside(sides), *([_list(others)] if others else [])]
+
+
+def _list(rows: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """A figure in a line."""
     cells: list[tuple[str, ...]] = [("", "median", "spread", "unit", "aim")]
-    for row in section["rows"]:
+    for row in rows:
         aim = ""
         if row["aim"] is not None:
             sense = row.get("sense", "<=")  # files of older runs don't say it
             aim = f"{sense} {format_number(row['aim'])} {'met' if row['is_met'] else 'MISSED'}"
-        spread = f"{format_number(row['low'])} to {format_number(row['high'])}"
         cells.append(
-            (f"{row['name']} ({row['role']})", format_number(row["median"]), spread, row["unit"], aim)
+            (f"{row['name']} ({row['role']})", format_number(row["median"]), _spread(row), row["unit"], aim)
         )
     return cells
+
+
+def _beside(rows: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """A side in a line, and in each cell the median with the spread."""
+    sides: dict[str, dict[str, str]] = {}
+    units: dict[str, str] = {}
+    for row in rows:
+        side, _, figure = row["name"].rpartition(": ")
+        units[figure] = row["unit"]
+        named = f"**{side}**" if row["role"] == "ours" else side
+        sides.setdefault(named, {})[figure] = f"{format_number(row['median'])} ({_spread(row)})"
+    heading = ("", *(name if unit == "per second" else f"{name}, {unit}" for name, unit in units.items()))
+    return [heading, *((side, *(cells.get(each, "") for each in units)) for side, cells in sides.items())]
+
+
+def _spread(row: dict[str, Any]) -> str:
+    return f"{format_number(row['low'])} to {format_number(row['high'])}"

@@ -1,6 +1,8 @@
-"""``python -m benchmarks.report RESULTS.json... [--readme FILE]``: write the figures of a run between README.md's markers.
+"""``python -m benchmarks.report RESULTS.json...``: write the figures of a run into the READMEs, and its picture beside them.
 
-Several files are taken together, a later one's benchmarks in the place of an earlier one's. Runs with ``--quick`` are refused.
+Each benchmark has a place of its own in benchmarks/README.md, between two markers; those that were not run stay as they are.
+The comparison of the clients is in README.md too, in short. A later file's benchmarks replace those of an earlier one. Runs
+with ``--quick`` are refused.
 """
 
 from __future__ import annotations
@@ -8,68 +10,87 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .__main__ import BENCHMARKS, describe
-from .figures import table
+from .figures import tables
+from .report_performance import performance
+from .report_picture import draw
 
-__all__ = ["main", "markdown", "replace_figures"]
+__all__ = ["main", "markdown", "markers", "replace_figures"]
 
-BEGIN = "<!-- figures: written by `python -m benchmarks.report`, not by hand -->"
-END = "<!-- end of figures -->"
+_HERE = Path(__file__).resolve().parent
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
-    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="what `--json` wrote")
-    parser.add_argument("--readme", type=Path, default=Path(__file__).with_name("README.md"))
+    parser.add_argument(
+        "results", nargs="+", type=Path, metavar="RESULTS", help="such as build/bench/report.json"
+    )
+    parser.add_argument("--readme", type=Path, default=_HERE / "README.md", help="with all figures")
+    parser.add_argument(
+        "--short", type=Path, default=_HERE.parent / "README.md", help="with the clients', in short"
+    )
+    parser.add_argument("--picture", type=Path, default=_HERE.parent / "docs" / "images" / "clients.png")
     options = parser.parse_args(arguments)
     runs = [json.loads(path.read_text()) for path in options.results]
     try:
-        text = replace_figures(options.readme.read_text(), markdown(runs))
-    except ValueError as error:
+        texts = {options.readme: options.readme.read_text(), options.short: options.short.read_text()}
+        for run in runs:
+            for name, figures in markdown(run).items():
+                texts[options.readme] = replace_figures(texts[options.readme], name, figures)
+            if short := performance(run):
+                text = f"{short}\n\nMeasured with {describe(run)}."
+                texts[options.short] = replace_figures(texts[options.short], "performance", text)
+    except (OSError, ValueError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
-    options.readme.write_text(text)
+    for path, text in texts.items():
+        path.write_text(text)
+    everything = runs[-1] | {"benchmarks": {k: v for run in runs for k, v in run["benchmarks"].items()}}
+    if draw(everything, options.picture):
+        print(f"picture: {options.picture}")
     return 0
 
 
-def markdown(runs: Sequence[dict[str, Any]]) -> str:
-    """The figures of *runs* as Markdown. Raises `ValueError` for a quick run, and when a benchmark is missing."""
-    if any(run["quick"] for run in runs):
+def markdown(run: Mapping[str, Any]) -> dict[str, str]:
+    """The figures of each benchmark of *run* as Markdown. Raises `ValueError` for a quick run."""
+    if run["quick"]:
         raise ValueError("figures of a --quick run show that it works, and nothing else; run it without")
-    found = {name: (run, sections) for run in runs for name, sections in run["benchmarks"].items()}
-    missing = [name for name in BENCHMARKS if name not in found]
-    if missing:
-        raise ValueError(f"no figures of {', '.join(missing)}: run these too, and give both files")
-    parts = []
-    described = ""
-    for name in BENCHMARKS:
-        run, sections = found[name]
-        if describe(run) != described:  # once, unless the machine or a version changed between the runs
-            described = describe(run)
-            parts.append(f"Measured with {described}.")
-        parts += [_section(section) for section in sections]
-    return "\n\n".join(parts)
+    measured = f"Measured with {describe(run)}."
+    return {
+        name: "\n\n".join([measured, *map(_section, run["benchmarks"][name])])
+        for name in BENCHMARKS
+        if name in run["benchmarks"]
+    }
 
 
-def replace_figures(text: str, figures: str) -> str:
-    """*text* with *figures* between the markers. Raises `ValueError` if they are not there once, in this order."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in rest or END in after:
-        raise ValueError(f"the markers {BEGIN!r} and {END!r} are not there once each, in this order")
+def markers(name: str) -> tuple[str, str]:
+    """What stands before and behind the figures of *name*."""
+    return (
+        f"<!-- figures of {name}: written by `python -m benchmarks.report`, not by hand -->",
+        f"<!-- end of {name} -->",
+    )
+
+
+def replace_figures(text: str, name: str, figures: str) -> str:
+    """*text* with *figures* between the markers of *name*. Raises `ValueError` if they are not there once, in this order."""
+    begin, end = markers(name)
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed or begin in rest or end in after:
+        raise ValueError(f"the markers {begin!r} and {end!r} are not there once each, in this order")
     return f"{before}{begin}\n\n{figures}\n\n{end}{after}"
 
 
 def _section(section: dict[str, Any]) -> str:
-    heading, *rows = table(section)
-    lines = [
-        "| " + " | ".join(cells) + " |" for cells in (heading, ("---", "--:", "--:", "---", "---"), *rows)
-    ]
-    return "\n".join([f"### {section['title']}", "", *lines, "", " ".join(section["notes"])])
+    parts = [f"### {section['title']}"]
+    for heading, *rows in tables(section):
+        rule = ["---", *("---" if name in ("unit", "aim") else "--:" for name in heading[1:])]
+        parts.append("\n".join("| " + " | ".join(cells) + " |" for cells in (heading, rule, *rows)))
+    return "\n\n".join([*parts, " ".join(section["notes"])])
 
 
 if __name__ == "__main__":

@@ -199,12 +199,14 @@ def _address(port: int) -> dict[str, Any]:
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
-def servers_config(port: int, *, small: str, user: str | None = None) -> str:
-    """An instance of the service: an nginx of its own.
+def servers_config(*ports: int, small: str, user: str | None = None) -> str:
+    """An instance of the service: an nginx of its own; with several *ports* one that looks like so many instances.
 
     ``/small`` and ``/work`` are *small*; files in its folder are what they are; ``/users/...`` answers with the path and the
-    header ``X-Request``, so that no two answers are the same; ``/count`` tells how many requests it had.
+    header ``X-Request``, so that no two answers are the same; ``/count`` tells how many requests it had. ``/upload`` takes a
+    body in to its end, in memory, before it answers *small*; ``X-Received`` says how many bytes the request had in all.
     """
+    listens = "\n".join(f"        listen 127.0.0.1:{each} backlog=511;" for each in ports)
     return _nginx(
         f"""\
 http {{
@@ -212,7 +214,7 @@ http {{
 {_FOLDERS}
     sendfile on;
     server {{
-        listen 127.0.0.1:{port} backlog=511;
+{listens}
         keepalive_requests {_MANY};
         keepalive_timeout 75s;
         default_type application/json;
@@ -221,6 +223,15 @@ http {{
         location = /work {{ return 200 '{small}'; }}
         location /users/ {{ return 200 '{{"path": "$uri", "request": "$http_x_request"}}'; }}
         location = /count {{ stub_status; }}
+        location = /upload {{
+            client_max_body_size 0;
+            client_body_buffer_size 16m;
+            add_header X-Received $request_length;
+            proxy_method GET;
+            proxy_pass_request_body off;
+            proxy_set_header Content-Length "";
+            proxy_pass http://127.0.0.1:{ports[0]}/small;
+        }}
     }}
 }}
 """,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.clients_sides import is_installed
 from benchmarks.sidecar_sides import find_sidecar, present
 from benchmarks.trouble_proxies import find
 
@@ -18,7 +19,7 @@ AIMS = {
         ("times the bare watch, p99 from the put's return", 3.0),
         ("DiscoClient, p99 from the put's return", 50.0),
     },
-    "overhead": {("cost of the layer, CPU", 25.0), ("cost of the layer, CPU", 40.0)},
+    "overhead": {("what discovery adds, CPU", 15.0)},
     "pick": {
         ("peak_ewma, 3 endpoints", 3.0),
         ("peak_ewma, 100 endpoints", 3.0),
@@ -68,7 +69,37 @@ AIMS = {
         ("sidecar, HTTP: p99, around a change in terms of other times", 1.5),
     },
 }
+CLIENTS = {
+    ("Async, 32 in flight: requests/s, AsyncDiscoClient, 64 instances / AsyncDiscoClient", 0.9),
+    ("Async, 1 in flight: requests/s, AsyncDiscoClient, 64 instances / AsyncDiscoClient", 0.9),
+    ("Sync, 1 thread: requests/s, DiscoClient, 64 instances / DiscoClient", 0.9),
+    ("Sync, 16 threads: requests/s, DiscoClient, 64 instances / DiscoClient", 0.9),
+}
+CLIENTS_THROUGH_NGINX = {
+    ("Async, 32 in flight: requests/s, AsyncDiscoClient / httpx through nginx", 6.0),
+    ("Async, 32 in flight: p99, AsyncDiscoClient / httpx through nginx", 1 / 6),
+    ("Async, 1 in flight: p50, AsyncDiscoClient / httpx through nginx", 0.45),
+    ("Sync, 1 thread: requests/s, DiscoClient / httpx through nginx", 1.8),
+    ("Sync, 16 threads: requests/s, DiscoClient / httpx through nginx", 1.8),
+    *(
+        (f"{direction} of 10 MB, {shape}: throughput, {ours} / httpx, {kind}, direct", 1.0)
+        for direction in ("download", "upload")
+        for shape in ("streamed", "whole")
+        for ours, kind in (("DiscoClient", "sync"), ("AsyncDiscoClient", "async"))
+    ),
+    *(
+        (f"{ours}, {direction}, streamed: memory grown", 2.0)
+        for ours in ("DiscoClient", "AsyncDiscoClient")
+        for direction in ("download", "upload")
+    ),
+}
+CLIENTS_AND_THE_INSTALLED = {
+    "httpx2": ("Async, 32 in flight: requests/s, AsyncDiscoClient / httpx2, direct", 2.0),
+    "aiohttp": ("Async, 32 in flight: requests/s, AsyncDiscoClient / aiohttp, direct", 0.4),
+}
+AIMS["clients"] = CLIENTS | {aim for module, aim in CLIENTS_AND_THE_INSTALLED.items() if is_installed(module)}
 if find("nginx"):
+    AIMS["clients"] |= CLIENTS_THROUGH_NGINX
     AIMS["trouble"].add(("p99, ours in terms of nginx, least_conn", 0.5))
 if "envoy" in present():
     AIMS["sidecar"].add(("requests, sidecar, HTTP in terms of Envoy", 1.0))
@@ -79,7 +110,7 @@ if find_sidecar():
         if name.startswith("disco run --replace:")
     }
 
-ROUNDS = {"trouble": 1, "deploy": 1, "sidecar": 1}
+ROUNDS = {"clients": 1, "trouble": 1, "deploy": 1, "sidecar": 1}
 """At least, where five rounds of a quick run would not be quick; a full run has three."""
 
 
@@ -92,9 +123,13 @@ def check_results(name: str, results: dict[str, Any], output: str, errors: str) 
     assert list(results["benchmarks"]) == [name]
     sections = results["benchmarks"][name]
     for section in sections:
-        check_section(section, ROUNDS.get(name, 5))
+        if section["rows"] or find("nginx"):  # what was left out has none
+            check_section(section, ROUNDS.get(name, 5))
         assert section["title"] in output
-        assert all(row["name"] in output for row in section["rows"])
+        shown = [
+            row["name"].rpartition(": ")[0] if section["by_side"] else row["name"] for row in section["rows"]
+        ]
+        assert all(each in output for each in shown)
     found = {
         (row["name"], row["aim"]) for section in sections for row in section["rows"] if row["aim"] is not None
     }
@@ -136,6 +171,19 @@ def check_convergence(sections: list[dict[str, Any]]) -> None:
             assert all(late > early for late, early in zip(from_start, from_return, strict=True))
 
 
+def check_clients(sections: list[dict[str, Any]]) -> None:
+    """Nothing failed, and who goes through nginx has it work."""
+    assert not [note for section in sections for note in section["notes"] if "failed: " in note]
+    async_32 = rows_of(sections[0])
+    assert min(async_32["AsyncDiscoClient, etcd: requests/s"]) > 0
+    idle = async_32["httpx over nothing: servers' CPU"]
+    assert set(idle) == {0.0}, "and nobody else's is counted as its own"
+    assert min(async_32["httpx, direct: servers' CPU"]) > 0
+    if find("nginx"):
+        through, direct = (async_32[f"httpx{how}: servers' CPU"] for how in (" through nginx", ", direct"))
+        assert min(through) > min(direct)
+
+
 def check_overhead(sections: list[dict[str, Any]]) -> None:
     assert [section["title"].rpartition(", ")[2] for section in sections] == [
         "one thread",
@@ -144,10 +192,10 @@ def check_overhead(sections: list[dict[str, Any]]) -> None:
     ]
     for section in sections:
         rows = rows_of(section)
-        costs = [rows[name] for name in rows if "cost of" not in name]
+        costs = [rows[name] for name in rows if "discovery adds" not in name]
         assert all(value > 0 for rounds in costs for value in rounds)
         ours, bare = rows["DiscoClient, CPU"], rows["the same wire without discovery, CPU"]
-        assert rows["cost of the layer, CPU"] == pytest.approx(
+        assert rows["what discovery adds, CPU"] == pytest.approx(
             [mine - its for mine, its in zip(ours, bare, strict=True)]
         )
 
