@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from .report_picture import draw
 __all__ = ["main", "markdown", "markers", "replace_figures"]
 
 _HERE = Path(__file__).resolve().parent
+_SEEN = "DiscoClient beside httpx through nginx and other clients: how far each aim is met, requests per second, latency, CPU"
+"""For who can't see the picture."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,19 +43,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         texts = {options.readme: options.readme.read_text(), options.short: options.short.read_text()}
         for run in runs:
             for name, figures in markdown(run).items():
+                if name == "clients":
+                    figures = f"{figures}\n\n{_image(options.picture, options.readme)}"
                 texts[options.readme] = replace_figures(texts[options.readme], name, figures)
             if short := performance(run):
-                text = f"{short}\n\nMeasured with {describe(run)}."
+                text = (
+                    f"{short}\n\nMeasured with {describe(run)}.\n\n{_image(options.picture, options.short)}"
+                )
                 texts[options.short] = replace_figures(texts[options.short], "performance", text)
     except (OSError, ValueError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
+    everything = runs[-1] | {"benchmarks": {k: v for run in runs for k, v in run["benchmarks"].items()}}
+    if "clients" in everything["benchmarks"] and not draw(everything, options.picture):
+        print(f"{parser.prog}: no picture without matplotlib, nginx and all sections", file=sys.stderr)
+        return 1
     for path, text in texts.items():
         path.write_text(text)
-    everything = runs[-1] | {"benchmarks": {k: v for run in runs for k, v in run["benchmarks"].items()}}
-    if draw(everything, options.picture):
-        print(f"picture: {options.picture}")
     return 0
+
+
+def _image(picture: Path, readme: Path) -> str:
+    return f"![{_SEEN}]({Path(os.path.relpath(picture, readme.parent)).as_posix()})"
 
 
 def markdown(run: Mapping[str, Any]) -> dict[str, str]:

@@ -128,7 +128,7 @@ def draw(results: Mapping[str, Any], path: Path) -> Path | None:
     with matplotlib.rc_context(cast("Any", _RC)):
         figure = pyplot.figure(figsize=(10, sum(heights)), layout="constrained")
         # a figure of its own for each line: else the longest name indents all of them
-        first, *others = figure.subfigures(len(heights), 1, height_ratios=heights)
+        first, *others = cast("Any", figure.subfigures(len(heights), 1, height_ratios=heights))
         _aims(first.subplots(), aimed)
         for part, line in zip(others, lines, strict=True):
             for panel, ((section, name, hint), found) in zip(
@@ -161,7 +161,7 @@ def _aims(panel: Any, found: Sequence[Aim]) -> None:
     panel.axvline(1.0, color=_GREY, lw=1.2)
     factors = [aim.factor for aim in found]
     panel.set_xscale("log")
-    panel.set_xlim(min(0.5, *factors) / 1.1, max(2.0, *factors) * 2.6)
+    panel.set_xlim(min(0.5, *factors) / 1.1, max(2.0, *factors) * 4)
     ticks = [
         each for each in (0.1, 0.2, 0.5, 1, 2, 5, 10) if panel.get_xlim()[0] <= each <= panel.get_xlim()[1]
     ]

@@ -152,9 +152,27 @@ def test_the_short_table_has_a_column_for_each_side_by_name(tmp_path: Path) -> N
     heading, _, first, *_ = table.splitlines()
     assert heading.startswith("| | DiscoClient | httpx through nginx | httpx, direct | httpx2, direct |")
     assert first == "| async, 32 in flight: requests/s | **6,000** | 750 |  | 2,000 |  |"
+    pytest.importorskip("matplotlib")
     words = files(tmp_path, readme("clients"), compared())
     assert main(words) == 0
     assert table in (tmp_path / "short.md").read_text()
+
+
+def test_the_picture_comes_with_the_clients_into_both_readmes(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    assert main(files(tmp_path, readme("clients"), compared())) == 0
+    assert (tmp_path / "clients.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("README.md", "short.md"):
+        assert "](clients.png)" in (tmp_path / name).read_text()
+
+
+def test_where_nothing_could_be_drawn_no_readme_points_to_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("benchmarks.report.draw", lambda results, path: None)
+    assert main(files(tmp_path, readme("clients"), compared())) == 1
+    assert "no picture" in capsys.readouterr().err
+    assert (tmp_path / "README.md").read_text() == readme("clients")
 
 
 def test_without_nginx_there_is_no_short_table() -> None:
