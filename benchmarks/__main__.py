@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -172,4 +173,7 @@ def _aligned(cells: list[tuple[str, ...]]) -> list[str]:
 
 
 if __name__ == "__main__":
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
+    )  # so that nothing is left lying about
     sys.exit(main())

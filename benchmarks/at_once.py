@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from discoclient.system.process import end, spawn
+from discoclient.system.process import Process, end, spawn
 
 __all__ = ["Done", "run_at_once"]
 
@@ -36,19 +36,22 @@ def run_at_once(names: Sequence[str]) -> Iterator[Done]:
     """The quick runs of *names*, in this order; each when it and those before it have ended.
 
     Raises:
-        RuntimeError: one failed; with what it said.
+        RuntimeError: one failed; with what it said. The others are ended.
     """
     with TemporaryDirectory(prefix="disco-bench-") as folder, ThreadPoolExecutor(_AT_ONCE) as pool:
-        jobs = [pool.submit(_run, name, Path(folder)) for name in names]
+        running: set[Process] = set()
+        jobs = [pool.submit(_run, name, Path(folder), running) for name in names]
         try:
             for job in jobs:
                 yield job.result()
         finally:
             for job in jobs:
                 job.cancel()
+            for process in list(running):
+                end(process, grace=2.0)
 
 
-def _run(name: str, folder: Path) -> Done:
+def _run(name: str, folder: Path, running: set[Process]) -> Done:
     file, said = folder / f"{name}.json", folder / f"{name}.said"
     began = time.monotonic()
     with said.open("wb") as output:
@@ -59,12 +62,14 @@ def _run(name: str, folder: Path) -> Done:
             stdout=output,
             stderr=output,
         )
+    running.add(process)
     try:
         code = process.wait(_PATIENCE)
     except subprocess.TimeoutExpired:
         code = None
     finally:
         end(process, grace=2.0)
+        running.discard(process)
     if code != 0:
         raise RuntimeError(f"{name} failed ({code}): {said.read_text()}")
     return Done(name, json.loads(file.read_text())["benchmarks"][name], time.monotonic() - began)

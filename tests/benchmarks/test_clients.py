@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from benchmarks.clients_sides import ASYNC_SIDES, OPEN_SIDES, SYNC_SIDES, absent
 from benchmarks.clients_tables import ASYNC_1, ASYNC_32, OPEN, SYNC_1, SYNC_16, clients_section
 from benchmarks.clients_turns import Turn
 from benchmarks.trouble_proxies import find
+from tests.support.eventually import eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -224,3 +226,21 @@ def test_quick_runs_at_the_same_time_come_in_their_order_and_a_failure_is_told(
     assert "-m benchmarks a --quick --json" in json.dumps(done[1].sections)
     with pytest.raises(RuntimeError, match="it broke"):
         list(at_once.run_at_once(["a", "bad"]))
+
+
+def test_a_run_that_is_told_to_stop_leaves_no_process_and_no_folder(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", "--quick", "pick", "idle", "--json", str(tmp_path / "x.json")],
+        cwd=ROOT,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert eventually(lambda: list(tmp_path.glob("disco-etcd*")), timeout=30.0), "idle has begun"
+        process.terminate()
+        assert process.wait(20) == 128 + 15
+    finally:
+        process.kill()
+        process.wait()
+    assert eventually(lambda: not list(tmp_path.glob("disco-*")), timeout=10.0)
