@@ -1,7 +1,7 @@
 """``python -m benchmarks.compare [A.json B.json]``: what changed from one report to another, beyond the spread of both.
 
 Without names: from the report before (``build/bench/previous.json``) to the last one. A change counts if the rounds of the two
-don't overlap; so a figure with few rounds, or with very different ones, is seldom said to have changed.
+don't overlap, and if there are at least three of them on both sides: less have no spread to speak of.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from .figures import format_number
 
 __all__ = ["Change", "changes", "main"]
 
+_ROUNDS = 3
 _MORE_IS_BETTER = ("per second", "MB/s")
 """Units. Of all others less is better, unless the row's aim says otherwise."""
 
@@ -56,7 +57,8 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Cha
             row["unit"],
             old["median"],
             row["median"],
-            is_beyond_spread=row["low"] > old["high"] or row["high"] < old["low"],
+            is_beyond_spread=(row["low"] > old["high"] or row["high"] < old["low"])
+            and min(len(row["rounds"]), len(old["rounds"])) >= _ROUNDS,
             is_better=(row["median"] > old["median"]) is is_more,
         )
 

@@ -11,7 +11,7 @@ __all__ = ["performance"]
 
 _LINES = (
     ("Async, 32 in flight", "requests/s", "async, 32 in flight: requests/s"),
-    ("Async, 32 in flight", "p99", "p99, ms"),
+    ("Async, 32 in flight", "p99", "async, 32 in flight: p99, ms"),
     ("Async, 1 in flight", "p50", "async, 1 in flight: p50, ms"),
     ("Sync, 1 thread", "requests/s", "sync, 1 thread: requests/s"),
     ("Sync, 16 threads", "requests/s", "sync, 16 threads: requests/s"),

@@ -210,14 +210,16 @@ def test_the_picture_is_drawn_from_the_json_alone(tmp_path: Path) -> None:
 
 
 def test_a_change_counts_if_the_rounds_do_not_overlap() -> None:
-    before = results("pick", "large", rounds=(4.0, 5.0))
-    (gone,) = changes(before, results("pick", rounds=(2.0, 3.0)))
+    before = results("pick", "large", rounds=(4.0, 4.5, 5.0))
+    (gone,) = changes(before, results("pick", rounds=(2.0, 2.5, 3.0)))
     assert (gone.where, gone.name) == ("pick, About pick", "x")
     assert gone.ratio == pytest.approx(2.5 / 4.5)
     assert gone.is_beyond_spread
     assert gone.is_better, "less microseconds are better"
-    (stayed,) = changes(before, results("pick", rounds=(4.9, 9.0)))
+    (stayed,) = changes(before, results("pick", rounds=(4.9, 8.0, 9.0)))
     assert not stayed.is_beyond_spread
+    (scarce,) = changes(before, results("pick", rounds=(2.0, 2.0)))
+    assert not scarce.is_beyond_spread, "two rounds tell no spread"
 
 
 def test_more_requests_are_better_and_so_is_what_should_be_at_least_something() -> None:
@@ -235,7 +237,7 @@ def test_more_requests_are_better_and_so_is_what_should_be_at_least_something() 
 def test_the_comparison_prints_what_changed_and_leaves_out_what_did_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, each in (("a", (4.0, 5.0)), ("b", (8.0, 9.0))):
+    for name, each in (("a", (4.0, 4.5, 5.0)), ("b", (8.0, 8.5, 9.0))):
         run = results("pick", rounds=each)
         run["benchmarks"]["large"] = results("large")["benchmarks"]["large"]
         (tmp_path / name).write_text(json.dumps(run))
