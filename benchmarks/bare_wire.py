@@ -1,13 +1,15 @@
 """The reference for the cost of the layer: the same wire, pools and errors, driven for one fixed endpoint.
 
 No registry, no choice, no flow, no ticket: what httpx's own transport does around its pool, around ours. All that makes the
-wire fast is here too, a body that is handed over read among it, so that the difference is the discovery's alone.
+wire fast is here too, a body that is handed over read among it, and what our face spares httpx, so that the difference is the
+discovery's alone.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
 from time import monotonic
+from typing import Any
 
 import httpx
 
@@ -16,10 +18,11 @@ from discoclient.model.instance import Instance
 from discoclient.transport.async_pool import AsyncPool, AsyncWire
 from discoclient.transport.carrying import Answer, Terms
 from discoclient.transport.home import find_loop
+from discoclient.transport.sparing import SparingFace
 from discoclient.transport.sync_pool import SyncWire
 from discoclient.transport.wire import WireOptions
 
-__all__ = ["AsyncBareWire", "AsyncNothing", "BareWire", "Nothing"]
+__all__ = ["AsyncBareClient", "AsyncNothing", "BareClient", "Nothing"]
 
 _TERMS = Terms(connect_timeout=1.0, server_name="bare", streamed=())
 
@@ -46,8 +49,23 @@ def _ignore(now: float) -> None:
     return
 
 
-class BareWire(httpx.BaseTransport):
+class BareClient(SparingFace, httpx.Client):
     """*keepalive*: seconds, as in an instance's record."""
+
+    def __init__(self, port: int, *, keepalive: float, **kwargs: Any) -> None:
+        super().__init__(
+            transport=_BareWire(port, keepalive=keepalive), **{"base_url": "http://bench", **kwargs}
+        )
+
+
+class AsyncBareClient(SparingFace, httpx.AsyncClient):
+    def __init__(self, port: int, *, keepalive: float, **kwargs: Any) -> None:
+        super().__init__(
+            transport=_AsyncBareWire(port, keepalive=keepalive), **{"base_url": "http://bench", **kwargs}
+        )
+
+
+class _BareWire(httpx.BaseTransport):
 
     def __init__(self, port: int, *, keepalive: float) -> None:
         self._pool = SyncWire(WireOptions()).pool(_endpoint(port, keepalive))
@@ -65,7 +83,7 @@ class BareWire(httpx.BaseTransport):
         self._pool.close()
 
 
-class AsyncBareWire(httpx.AsyncBaseTransport):
+class _AsyncBareWire(httpx.AsyncBaseTransport):
     def __init__(self, port: int, *, keepalive: float) -> None:
         self._endpoint = _endpoint(port, keepalive)
         self._pool: AsyncPool | None = None

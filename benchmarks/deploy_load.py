@@ -26,7 +26,7 @@ import httpx
 
 from discoclient import AsyncDiscoClient
 
-from .bare_wire import AsyncBareWire
+from .bare_wire import AsyncBareClient
 from .open_loop import Answer, Report, drive, poisson
 
 __all__ = ["CONNECTIONS", "SERVICE", "Note", "Told"]
@@ -61,9 +61,8 @@ async def _client(target: str, connections: str) -> AsyncIterator[httpx.AsyncCli
     if target.startswith("http://"):
         port = urlsplit(target).port
         assert port is not None
-        wire = AsyncBareWire(port, keepalive=_KEEPALIVE)
-        async with httpx.AsyncClient(
-            base_url=target, headers=headers, timeout=_TIMEOUT, transport=wire
+        async with AsyncBareClient(
+            port, keepalive=_KEEPALIVE, base_url=target, headers=headers, timeout=_TIMEOUT
         ) as plain:
             yield plain
         return

@@ -3,7 +3,7 @@
 The moments are fixed beforehand, and a request's latency counts from when it *should* have been sent (`schedule`).
 
 SIDE is a balancer of ours, called through `AsyncDiscoClient` over the PORTs, or ``plain``: `httpx.AsyncClient` over the same
-wire (`AsyncBareWire`) on the one PORT of a proxy. Not over httpx's own pool, which takes longer for each request the more
+wire (`AsyncBareClient`) on the one PORT of a proxy. Not over httpx's own pool, which takes longer for each request the more
 connections it has: under trouble it would be what limits. The client under test lives in this process and nothing else does.
 It says when it is ready, begins when its input ends, and prints a `Report` when the last request is over.
 """
@@ -25,7 +25,7 @@ import httpx
 from discoclient import AsyncDiscoClient
 from discoclient.testing import memory_registry
 
-from .bare_wire import AsyncBareWire
+from .bare_wire import AsyncBareClient
 from .schedule import Answer, Report, Sample, drive, poisson
 
 __all__ = ["ATTEMPT_TIMEOUT", "PLAIN", "Answer", "Report", "Sample", "drive", "poisson"]
@@ -43,8 +43,9 @@ _SERVICE = "trouble"
 async def _client(side: str, ports: Sequence[int]) -> AsyncIterator[httpx.AsyncClient]:
     if side == PLAIN:
         url = f"http://127.0.0.1:{ports[0]}"
-        wire = AsyncBareWire(ports[0], keepalive=_KEEPALIVE)
-        async with httpx.AsyncClient(base_url=url, timeout=_PROXY_TIMEOUT, transport=wire) as plain:
+        async with AsyncBareClient(
+            ports[0], keepalive=_KEEPALIVE, base_url=url, timeout=_PROXY_TIMEOUT
+        ) as plain:
             yield plain
         return
     with memory_registry() as registry:

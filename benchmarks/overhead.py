@@ -20,7 +20,7 @@ import httpx
 from discoclient import AsyncDiscoClient, DiscoClient
 from discoclient.testing import memory_registry
 
-from .bare_wire import AsyncBareWire, AsyncNothing, BareWire, Nothing
+from .bare_wire import AsyncBareClient, AsyncNothing, BareClient, Nothing
 from .children import Child, cpu_seconds
 from .figures import Role, Row, Section, compare
 
@@ -71,7 +71,7 @@ def _sync(plan: Plan, server: Child) -> Section:
     port = server.hello["ports"][0]
     with ExitStack() as stack:
         sides: dict[str, httpx.Client] = {
-            "bare": httpx.Client(transport=BareWire(port, keepalive=_KEEPALIVE), base_url="http://bench"),
+            "bare": BareClient(port, keepalive=_KEEPALIVE),
             "disco": DiscoClient("bench"),
             "httpx": httpx.Client(base_url=f"http://127.0.0.1:{port}", limits=_LIMITS),
             "nothing": httpx.Client(transport=Nothing(), base_url="http://bench"),
@@ -93,9 +93,7 @@ def _async(plan: Plan, server: Child, in_flight: int) -> Section:
     port = server.hello["ports"][0]
     with asyncio.Runner() as runner:
         sides: dict[str, httpx.AsyncClient] = {
-            "bare": httpx.AsyncClient(
-                transport=AsyncBareWire(port, keepalive=_KEEPALIVE), base_url="http://bench"
-            ),
+            "bare": AsyncBareClient(port, keepalive=_KEEPALIVE),
             "disco": AsyncDiscoClient("bench"),
             "httpx": httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", limits=_LIMITS),
             "nothing": httpx.AsyncClient(transport=AsyncNothing(), base_url="http://bench"),

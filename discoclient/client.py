@@ -27,13 +27,14 @@ from .transport.async_transport import AsyncDiscoTransport
 from .transport.options import mark
 from .transport.outside import AsyncOutside, Outside
 from .transport.settings import WIRE
+from .transport.sparing import SparingFace
 from .transport.sync_transport import DiscoTransport
 from .transport.wire import Engine
 
 __all__ = ["AsyncDiscoClient", "DiscoClient"]
 
 
-class DiscoClient(httpx.Client):
+class DiscoClient(SparingFace, httpx.Client):
     """An `httpx.Client` for one service: ``DiscoClient("experiment").get("/users/1")``.
 
     It is httpx's own in all but where a request goes: to a live instance of the service, chosen for each request, and
@@ -182,7 +183,7 @@ class DiscoClient(httpx.Client):
         return self._disco.stats()
 
 
-class AsyncDiscoClient(httpx.AsyncClient):
+class AsyncDiscoClient(SparingFace, httpx.AsyncClient):
     """An `httpx.AsyncClient` for one service, on asyncio and on trio. Everything said of `DiscoClient` holds."""
 
     def __init__(

@@ -120,7 +120,9 @@ class Attempts(Generic[W]):
         response = httpx.Response(
             status_code=status, headers=answer.headers, stream=stream, extensions=extensions
         )
-        if type(answer.headers) is httpx.Headers:  # looked for once, and not in each response that has the same head
+        if (
+            type(answer.headers) is httpx.Headers
+        ):  # looked for once, and not in each response that has the same head
             response.headers.encoding = answer.headers.encoding
         if status == 429 or status == 503:
             retry_after = seconds_to_wait(response.headers.get("retry-after"))

@@ -10,6 +10,7 @@ import httpx
 
 from .carrying import Answer, Terms
 from .http1.async_connection import AsyncConnection
+from .http1.failures import ConnectFailure
 from .http1.head import Field, Head
 from .http1.writer import BodyFrame, head_of
 from .wire import Place
@@ -68,6 +69,8 @@ class AsyncNativeCarrier(AsyncConnection):
                     tls=place.tls,
                     server_name=extensions.get("sni_hostname") or terms.server_name,
                 )
+                if self.reader.is_begun:
+                    raise ConnectFailure("the service spoke before it was asked")
             self._is_sent = False
             stream = request.stream
             body = b"".join(stream) if isinstance(stream, httpx.ByteStream) else stream

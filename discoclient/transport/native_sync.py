@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from .carrying import Answer, Terms
+from .http1.failures import ConnectFailure
 from .http1.head import Field, Head
 from .http1.sync_connection import SyncConnection
 from .http1.writer import BodyFrame, head_of
@@ -72,6 +73,8 @@ class NativeCarrier(SyncConnection):
                 )
                 if self._is_broken_off:
                     self.break_off()
+                if self.reader.is_begun or self.has_news():
+                    raise ConnectFailure("the service spoke before it was asked")
             self._is_sent = False
             stream = request.stream
             body = b"".join(stream) if isinstance(stream, httpx.ByteStream) else stream

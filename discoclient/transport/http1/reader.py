@@ -135,6 +135,8 @@ class ResponseReader:
             self._parse(data)
             if self.status and self.length is not None and not self.is_switched:
                 self._remember(data)
+            if self.is_complete and data.endswith(b"\r\n\r\n\r\n") and not self.pieces:
+                self._note_excess()  # empty lines, which llhttp passes over
         else:
             self._parse(data)
         if self.length is not None and self.status and not self.is_complete:

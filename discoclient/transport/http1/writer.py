@@ -49,6 +49,12 @@ def _check_name(name: bytes) -> None:
         _names.add(name)
 
 
+def _with_host_first(fields: Sequence[Field]) -> Sequence[Field]:
+    """Where a caller has a ``Host`` of its own, httpx puts it last; it belongs first (RFC 9112, 3.2)."""
+    hosts = [field for field in fields if field[0].lower() == b"host"]
+    return [*hosts, *(field for field in fields if field[0].lower() != b"host")]
+
+
 class BodyFrame:
     """Puts the pieces of a body into the frame that the head announces, and sees that they fill it.
 
@@ -65,11 +71,13 @@ class BodyFrame:
         self.is_chunked = self.is_expecting = self.is_last = False
         self._left = 0
         lengths = codings = 0
+        is_list = False
         for name, value in fields:
             size = len(name)
             if size == 14 and name.lower() == b"content-length":
                 lengths += 1
                 self._left = self._length(value, lengths)
+                is_list |= not value.isdigit()
             elif size == 17 and name.lower() == b"transfer-encoding":
                 codings += 1
                 if value.lower() != b"chunked" or codings > 1:
@@ -79,8 +87,10 @@ class BodyFrame:
                 self.is_last = b"close" in value.lower()
             elif size == 6 and name.lower() == b"expect":
                 self.is_expecting = value.lower() == b"100-continue"
-        if lengths + codings > 1:
+        if lengths + codings > 1 or is_list:
             self.fields = self._with_one_framing()
+        if fields and fields[0][0] != b"Host":
+            self.fields = _with_host_first(self.fields)
         self.is_empty = not (self.is_chunked or self._left)
 
     def _length(self, value: bytes, count: int) -> int:
@@ -98,7 +108,7 @@ class BodyFrame:
             if lower == b"content-length" and (self.is_chunked or is_framed):
                 continue
             is_framed |= lower == b"content-length"
-            kept.append((name, value))
+            kept.append((name, b"%d" % self._left if lower == b"content-length" else value))
         return kept
 
     def wrap(self, piece: bytes) -> bytes:
