@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from .observing import Answer, Observed, is_right
 from .stricter import How, Stricter
@@ -12,7 +12,7 @@ __all__ = ["differences", "is_stricter", "verdict"]
 
 def differences(ours: Observed, theirs: Observed) -> list[str]:
     """In words, field by field."""
-    found = _between("answer", ours.answer, theirs.answer)
+    found = _between("answer", _plain(ours.answer), _plain(theirs.answer))
     if ours.is_same != theirs.is_same:
         found.append(f"same connection: ours {ours.is_same}, httpx {theirs.is_same}")
     found += _between("after", ours.after, theirs.after)
@@ -23,7 +23,10 @@ def differences(ours: Observed, theirs: Observed) -> list[str]:
 
 def is_stricter(ours: Observed, theirs: Observed, *, error: str = "RemoteProtocolError") -> How | None:
     """How ours is stricter, if that is all that it is. What follows must get its own answer, whatever httpx does."""
-    if ours.answer == theirs.answer and ours.answer.error and ours.is_same and is_right(ours.after):
+    ours, theirs = replace(ours, answer=_plain(ours.answer)), replace(theirs, answer=_plain(theirs.answer))
+    if ours.answer.error == error == "LocalProtocolError" and is_right(ours.after) and len(ours.heard) == 1:
+        return How.SENDS_NOT if len(theirs.heard) == 2 else None
+    if ours.answer == theirs.answer and ours.is_same and not theirs.is_same and is_right(ours.after):
         return How.KEEPS
     if (
         not is_right(ours.after)
@@ -52,6 +55,17 @@ def verdict(ours: Observed, theirs: Observed, permit: Stricter | None) -> list[s
         return found
     how = is_stricter(ours, theirs, error=permit.error)
     return [] if how is permit.how else [f"allowed is {permit.how.value!r}, this is {how}:", *found]
+
+
+def _plain(answer: Answer) -> Answer:
+    """h11 writes this one header's value anew, in small letters; what came is as good."""
+    return replace(
+        answer,
+        headers=tuple(
+            (name, value.lower() if name.lower() == b"transfer-encoding" else value)
+            for name, value in answer.headers
+        ),
+    )
 
 
 def _heard(seen: Observed, other: Observed) -> tuple[bytes, ...]:

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import pytest
 
 from .comparing import differences, verdict
-from .engines import IS_NATIVE, OURS, THEIRS, WAYS, Way
-from .observing import Ask, Observed, observe
+from .engines import IS_NATIVE, WAYS, Way
+from .observing import Ask, Observed, both
 from .origin import origin
 from .plays import Play
 from .stricter import allowed
@@ -31,22 +31,21 @@ def duel(way: Way) -> Duel:
     The case's name is what it is called in `stricter`.
     """
 
-    def fight(case: str, play: Play, ask: Ask = Ask(), **options: Any) -> Observed:
-        async def both() -> list[tuple[str, Observed, Observed]]:
-            return [
+    def fight(case: str, play: Play, ask: Ask | None = None, **options: Any) -> Observed:
+        what = ask or Ask()
+        with origin({"case": play}) as server:
+            seen = [
                 (
                     "whole" if is_whole else "in parts",
-                    await observe(OURS, way, server, replace(ask, is_whole=is_whole), **options),
-                    await observe(THEIRS, way, server, replace(ask, is_whole=is_whole), **options),
+                    *both(way, server, replace(what, is_whole=is_whole), **options),
                 )
                 for is_whole in (True, False)
             ]
-
-        with origin({"case": play}) as server:
-            seen = way.run(both)
         permit = allowed(case, way.name, is_native=IS_NATIVE)
-        problems = [f"read {how}: {each}" for how, *sides in seen for each in verdict(*sides, permit)]
-        if permit is not None and not any(differences(*sides) for _, *sides in seen):
+        problems = [
+            f"read {how}: {each}" for how, ours, theirs in seen for each in verdict(ours, theirs, permit)
+        ]
+        if permit is not None and not any(differences(ours, theirs) for _, ours, theirs in seen):
             problems.append("it stands in stricter.py, and there is no difference")
         assert not problems, f"{case}:\n" + "\n".join(problems)
         return seen[-1][1]

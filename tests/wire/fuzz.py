@@ -21,8 +21,9 @@ from . import (
     test_excess,
     test_framing,
     test_headers,
+    test_status_lines,
+    test_statuses,
 )
-from . import test_status_lines, test_statuses
 from .corpora import CORPUS, load, save
 from .engines import ENGINE, WAYS
 from .judging import judge

@@ -77,8 +77,10 @@ _BYTES = [
     for number in (0, 1, 9, 10, 11, 12, 13, 32, 34, 44, 45, 48, 58, 59, 95, 127, 128, 160, 255)
 ]
 _PARTS = [
-    b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ", b"Content-Length: 4\r\n", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n",
-    b"Connection: close\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno", b"HTTP/1.1 ", b"HTTP/1.0 ", b"0\r\n\r\n", b"4\r\n",
+    b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ", b"Content-Length: 4\r\n", b"Content-Length: 5\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Connection: close\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno", b"HTTP/1.1 ", b"HTTP/1.0 ",
+    b"0\r\n\r\n", b"4\r\n",
     b"-", b"+", b"0x", b";x=y", b": ", b"Content-Encoding: gzip\r\n", b"Upgrade: x\r\n", b"100 ", b"101 ", b"204 ", b"304 ",
 ]  # fmt: skip
 

@@ -32,19 +32,19 @@ class Heard:
 
 
 class Origin:
-    """See `origin`. ``plays``: by the last part of the request's path; for others ``otherwise``."""
+    """See `origin`. ``plays``: by the last part of the request's path; for others ``otherwise``, by default `AFTER`."""
 
     def __init__(
         self,
         plays: Mapping[str, Play] | None = None,
         *,
-        otherwise: Play = ok(AFTER),
+        otherwise: Play | None = None,
         greetings: Sequence[Play] = (),
         receive_buffer: int | None = None,
         port: int = 0,
     ) -> None:
         self.plays = dict(plays or {})
-        self.otherwise = otherwise
+        self.otherwise = otherwise or ok(AFTER)
         self.connections: list[Heard] = []
         self.order: list[int] = []
         """The number of the connection over which each request came, in order."""
@@ -237,7 +237,7 @@ class _Line:
             self._must_come()
         found, _, self.buffer = self.buffer.partition(mark)
         yield found + mark
-        return found  # noqa: B901 - for the `yield from` above
+        return found
 
     def _exactly(self, left: int) -> Iterator[bytes]:
         while left:

@@ -94,7 +94,7 @@ def test_200_cancelled_requests_leave_nothing_behind(together: int) -> None:
 
 
 def test_no_file_is_left_open(way: Way) -> None:
-    """Counted with nothing else under way; an idle connection may live as long as its service is known, so the server ends it."""
+    """With the client closed and the server gone, as many are open as before."""
     chance = random.Random(7)
     warm(way)
     before = files()

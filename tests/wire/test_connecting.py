@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import httpx
 import pytest
@@ -26,7 +27,7 @@ def test_refused(way: Way, method: str) -> None:
     what = Ask(method, content=(lambda is_sync: b"body") if method == "POST" else None)
     with refused_port() as port:
         for side in SIDES:
-            found, _ = way.run(lambda side=side: error(side, way, port, what, httpx.Timeout(5.0)))
+            found, _ = way.run(partial(error, side, way, port, what, httpx.Timeout(5.0)))
             assert found == "ConnectError", side
 
 
@@ -35,7 +36,7 @@ def test_no_answer_is_a_connect_timeout(way: Way) -> None:
     with blackhole() as port:
         for side in SIDES:
             limits = httpx.Timeout(30.0, connect=0.1)
-            found, took = way.run(lambda side=side: error(side, way, port, Ask(), limits))
+            found, took = way.run(partial(error, side, way, port, Ask(), limits))
             assert found == "ConnectTimeout", side
             assert 0.05 < took < 5.0, side
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 import pytest
 
 from .comparing import differences
-from .engines import OURS, THEIRS, Way
-from .observing import Ask, Observed, is_right, observe
+from .engines import Way
+from .observing import Ask, Observed, both, is_right
 from .origin import origin
 from .plays import Act, Play, early, response
 
@@ -27,11 +26,9 @@ PLAYS = {
 }
 
 
-def both(way: Way, play: Play, what: Ask, **options: Any) -> tuple[Observed, Observed]:
+def play_both(way: Way, play: Play, what: Ask) -> tuple[Observed, Observed]:
     with origin({"case": play}) as server:
-        ours = way.run(lambda: observe(OURS, way, server, what, **options))
-        theirs = way.run(lambda: observe(THEIRS, way, server, what, **options))
-    return ours, theirs
+        return both(way, server, what)
 
 
 @pytest.mark.parametrize("is_whole", [True, False], ids=["whole", "in parts"])
@@ -45,7 +42,7 @@ def test_an_answer_before_the_body_was_read(way: Way, name: str, size: str, is_w
         "in pieces": lambda is_sync: pieces(is_sync, 40),
     }
     what = Ask("POST", content=contents[size], is_whole=is_whole)
-    ours, theirs = both(way, PLAYS[name], what)
+    ours, theirs = play_both(way, PLAYS[name], what)
     assert is_right(ours.after), ours.after
     assert ours.answer == theirs.answer, "\n".join(differences(ours, theirs))
     assert (ours.answer.status, ours.answer.body) == (413, b"enough")
@@ -59,7 +56,7 @@ def test_an_answer_and_then_a_reset_while_sending(way: Way, name: str) -> None:
     end = Act.RESET if name == "a word, then a reset" else Act.CLOSE
     what = Ask("POST", content=lambda is_sync: LARGE)
     for _ in range(5):
-        ours, theirs = both(way, early(SAID_CLOSE, end), what)
+        ours, theirs = play_both(way, early(SAID_CLOSE, end), what)
         assert is_right(ours.after), ours.after
         for seen in (ours, theirs):
             is_answer = (seen.answer.error, seen.answer.status, seen.answer.body) == ("", 413, b"enough")
@@ -72,7 +69,7 @@ def test_an_answer_and_then_a_reset_while_sending(way: Way, name: str) -> None:
 @pytest.mark.parametrize("end", [Act.CLOSE, Act.RESET])
 def test_a_connection_that_goes_away_while_sending(way: Way, end: Act) -> None:
     for content in (lambda is_sync: LARGE, lambda is_sync: pieces(is_sync, 40)):
-        ours, _ = both(way, early(end), Ask("POST", content=content))
+        ours, _ = play_both(way, early(end), Ask("POST", content=content))
         assert ours.answer.error in ("WriteError", "ReadError", "RemoteProtocolError"), ours.answer
         assert is_right(ours.after)
 
@@ -92,7 +89,7 @@ EXPECTING = {
 @pytest.mark.parametrize("name", EXPECTING)
 def test_expect_100_continue(way: Way, name: str) -> None:
     what = Ask("POST", content=lambda is_sync: SMALL, more={"headers": EXPECT})
-    ours, theirs = both(way, EXPECTING[name], what)
+    ours, theirs = play_both(way, EXPECTING[name], what)
     assert is_right(ours.after), ours.after
     assert ours.answer == theirs.answer, "\n".join(differences(ours, theirs))
     if "refuses" not in name and name != "answers without":

@@ -44,19 +44,19 @@ def test_a_target_of_the_callers_own_is_sent(way: Way, target: bytes) -> None:
 
 @pytest.mark.parametrize("kind", ["read", "pool and read", "all by one number", "in the client"])
 def test_a_timeout_of_the_request(way: Way, kind: str) -> None:
-    more: dict[str, Any] = {
+    kinds: dict[str, dict[str, Any]] = {
         "read": {"extensions": {"timeout": {"read": 0.05}}},
         "pool and read": {
             "extensions": {"timeout": {"read": 0.05, "pool": 5.0, "connect": 5.0, "write": 5.0}}
         },
         "all by one number": {"timeout": 0.05},
         "in the client": {},
-    }[kind]
+    }
     options = {"timeout": 0.05} if kind == "in the client" else {}
 
     async def seen(side: Side) -> str:
         async with side.client(way, server.port, **options) as client:
-            return (await ask(client, Ask(more=more))).error
+            return (await ask(client, Ask(more=kinds[kind]))).error
 
     with origin({"case": whole(Act.STALL)}) as server:
         assert way.run(lambda: seen(OURS)) == way.run(lambda: seen(THEIRS)) == "ReadTimeout"

@@ -52,7 +52,10 @@ CONNECTION += [b"close;x", b'"close"']
 @pytest.mark.parametrize("name", BOTH)
 def test_a_length_and_a_transfer_coding(duel: Duel, name: str, end: str) -> None:
     head = b"HTTP/1.1 200 OK\r\n" + BOTH[name] + b"\r\n"
-    acts = [head + chunked(b"abcd"), *([Act.SHUT] if end or name in ("identity", "gzip") else [])]
+    acts: list[bytes | Act] = [
+        head + chunked(b"abcd"),
+        *([Act.SHUT] if end or name in ("identity", "gzip") else []),
+    ]
     duel(f"both: {name} {end}".strip(), whole(*acts))
 
 

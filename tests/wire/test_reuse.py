@@ -34,7 +34,7 @@ def test_an_idle_connection_that_the_server_closed_is_noticed(
             for _ in range(3):
                 assert (await ask(client, Ask())).body == b"fine"
                 await way.until(lambda: server.is_settled)
-                assert is_right(await ask(client, Ask(method, "/after", content=BODY[method])))  # type: ignore[arg-type]
+                assert is_right(await ask(client, Ask(method, "/after", content=BODY[method])))
 
     with origin({"case": ENDS[name]}) as server:
         way.run(case)
@@ -51,7 +51,7 @@ def test_a_connection_that_is_closed_on_the_next_request_is_an_error_and_no_answ
         async with OURS.client(way, server.port) as client:
             assert is_right(await ask(client, Ask(path="/after")))
             before = len(server.order)
-            answer = await ask(client, Ask(method, content=BODY[method]))  # type: ignore[arg-type]
+            answer = await ask(client, Ask(method, content=BODY[method]))
             assert answer.error in ("RemoteProtocolError", "ReadError", "WriteError"), answer
             assert len(server.order) - before <= (1 if method == "POST" else 2)
             assert is_right(await ask(client, Ask(path="/after")))

@@ -39,6 +39,7 @@ LINES = {
     "HTTPS": b"HTTPS/1.1 200 OK",
     "ICY": b"ICY 200 OK",
     "RTSP": b"RTSP/1.0 200 OK",
+    "ICE": b"ICE/1.0 200 OK",
     "a space before": b" HTTP/1.1 200 OK",
     "a byte order mark": b"\xef\xbb\xbfHTTP/1.1 200 OK",
     "a CRLF before": b"\r\nHTTP/1.1 200 OK",

@@ -94,7 +94,7 @@ def test_an_interim_response_alone_is_none(duel: Duel, end: Act) -> None:
 @pytest.mark.parametrize("headers", ["", "Upgrade: websocket\r\nConnection: Upgrade\r\n"])
 def test_an_upgrade_that_nobody_asked_for(duel: Duel, headers: str, end: str) -> None:
     head = f"HTTP/1.1 101 Switching Protocols\r\n{headers}\r\n".encode()
-    acts = [head + response(b"final"), *([Act.SHUT] if end else [])]
+    acts: list[bytes | Act] = [head + response(b"final"), *([Act.SHUT] if end else [])]
     duel(f"101 {'with' if headers else 'without'} headers {end}".strip(), whole(*acts))
 
 
