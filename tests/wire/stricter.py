@@ -81,6 +81,8 @@ _GROUPS: list[tuple[Stricter, list[str]]] = [
             "header: a folded length",
             *(f"header: bare LF{more}" for more in ("", " twice", ", the first", ", bytewise")),
             "bare LFs",
+            "bare LF behind the status line",
+            "bare LF at the end",
             "chunked: a folded trailer",
             "chunked: bare LF at the end",
         ],

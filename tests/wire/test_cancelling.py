@@ -14,6 +14,8 @@ from functools import partial
 import httpx
 import pytest
 
+from tests.support.eventually import eventually
+
 from .engines import OURS, Way
 from .observing import Answer, Ask, ask, is_right
 from .origin import Origin, origin
@@ -117,10 +119,7 @@ def test_no_file_is_left_open(way: Way) -> None:
 
     gc.collect()
 
-    async def settled() -> None:
-        await way.until(lambda: files() <= before, timeout=5.0, what=f"{before} files open, as before")
-
-    way.run(settled)
+    eventually(lambda: files() <= before, what=f"{before} files open, as before")
 
 
 def warm(way: Way) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -57,7 +58,10 @@ def test_requests_are_taken_down_with_their_bodies_and_connections(way: Way) -> 
     with origin({"case": early(response(b"x"), Act.READ)}) as server:
         for _ in range(2):
             way.run(partial(observe, THEIRS, way, server, Ask("POST", content=lambda is_sync: b"body")))
-            assert [request.partition(b"\r\n\r\n")[2] for request in server.requests] == [b"body", b""]
+            assert [request.partition(b"\r\n\r\n")[2] for request in server.requests] in (
+                [b"body", b""],
+                [b"", b"body"],
+            )
         assert len(server.connections) == 2
 
 
