@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
 import threading
@@ -15,6 +16,7 @@ from .reading import wait_until_read
 __all__ = ["Heard", "Origin", "origin"]
 
 _LONGEST = 10.0
+_KEPT = 10_000
 
 
 class _Gone(Exception):
@@ -132,8 +134,10 @@ class Origin:
                         self.order.append(heard.number)
                         heard.requests.append(head)
                     last = self._perform(line, self._play(head), head, heard)
-                if last in (Act.SHUT, Act.STALL):
+                if last is Act.SHUT:
                     line.wait_for_end()
+                elif last is Act.STALL:
+                    line.wait_without_reading()
                 if last is not None:
                     return
         except (_Gone, OSError):
@@ -230,7 +234,13 @@ class _Line:
     def wait_for_end(self) -> None:
         with contextlib.suppress(OSError, _Gone):
             while self._more():
-                pass
+                self.buffer = self.buffer[-_KEPT:]
+
+    def wait_without_reading(self) -> None:
+        """Until the caller closes. What it sends meanwhile is left where it is, so that sooner or later it can't send."""
+        poll = select.poll()
+        poll.register(self.sock, select.POLLRDHUP)
+        poll.poll(_LONGEST * 1000)
 
     def _until(self, mark: bytes) -> Generator[bytes, None, bytes]:
         while mark not in self.buffer:
