@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
 
 from .observing import Answer, Observed, is_right
@@ -24,8 +25,8 @@ def differences(ours: Observed, theirs: Observed) -> list[str]:
 def is_stricter(ours: Observed, theirs: Observed, *, error: str = "RemoteProtocolError") -> How | None:
     """How ours is stricter, if that is all that it is. What follows must get its own answer, whatever httpx does."""
     ours, theirs = replace(ours, answer=_plain(ours.answer)), replace(theirs, answer=_plain(theirs.answer))
-    if ours.answer.error == error == "LocalProtocolError" and is_right(ours.after) and len(ours.heard) == 1:
-        return How.SENDS_NOT if len(theirs.heard) == 2 else None
+    if replace(ours, heard=()) == replace(theirs, heard=()) and ours.heard == _without_length(theirs.heard):
+        return How.FRAMES_ONCE if ours.heard != theirs.heard else None
     if ours.answer == theirs.answer and ours.is_same and not theirs.is_same and is_right(ours.after):
         return How.KEEPS
     if (
@@ -55,6 +56,14 @@ def verdict(ours: Observed, theirs: Observed, permit: Stricter | None) -> list[s
         return found
     how = is_stricter(ours, theirs, error=permit.error)
     return [] if how is permit.how else [f"allowed is {permit.how.value!r}, this is {how}:", *found]
+
+
+def _without_length(heard: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Requests without the ``Content-Length`` that stands beside chunks."""
+    return tuple(
+        re.sub(rb"(?i)\r\ncontent-length: \d+(?=\r\n)", b"", request) if b"hunked\r\n" in request else request
+        for request in heard
+    )
 
 
 def _plain(answer: Answer) -> Answer:

@@ -153,11 +153,17 @@ def _has_come(origin: Origin, answer: Answer) -> Callable[[], bool]:
     return lambda: bool(answer.error or origin.order)
 
 
+def _small(found: re.Match[bytes]) -> bytes:
+    return found[1] + found[2].lower()
+
+
 def told(request: bytes) -> bytes:
     """A request as it came, without our own headers, and with a name in ``Host`` that both have."""
     head, end, body = request.partition(b"\r\n\r\n")
     lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"x-disco-")]
     lines = [re.sub(rb"(?i)^(host:\s*).*", rb"\1<host>", line) for line in lines]
+    # h11 writes this one value anew, in small letters
+    lines = [re.sub(rb"(?i)^(transfer-encoding:)(.*)", _small, line) for line in lines]
     return b"\r\n".join(lines) + end + body
 
 

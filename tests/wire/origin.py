@@ -229,7 +229,10 @@ class _Line:
                 yield from self._exactly(int(size, 16) + 2)
                 if int(size, 16) == 0:
                     return
-        yield from self._exactly(int(values.get(b"content-length", b"0")))
+        length = values.get(b"content-length", b"0")
+        if not length.isdigit():
+            raise _Gone  # what is no length is no request
+        yield from self._exactly(int(length))
 
     def wait_for_end(self) -> None:
         with contextlib.suppress(OSError, _Gone):
