@@ -108,6 +108,7 @@ _GROUPS: list[tuple[Stricter, list[str]]] = [
         Stricter(How.REFUSES, "control characters in the reason (RFC 9112, 4)"),
         ["line: a control character in the reason"],
     ),
+    (Stricter(How.REFUSES, "interim responses have a limit, and 29 are behind it"), ["20 interim responses"]),
     (Stricter(How.CLOSES, "llhttp takes it for Connection"), ["HTTP/1.1, Proxy-Connection: close"]),
     (
         Stricter(How.CALLS_IT, "what came is no HTTP, which is seen before the reset is"),
