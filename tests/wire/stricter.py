@@ -50,10 +50,6 @@ _GROUPS: list[tuple[Stricter, list[str]]] = [
         ["coded: broken gzip", "coded: a wrong checksum", "coded: broken deflate", "coded in chunks: broken gzip"],
     ),
     (
-        Stricter(How.KEEPS, "HTTP/1.0 may stay if both say so (RFC 9112, appendix C.2.2); h11 never lets it"),
-        [f"HTTP/1.0, Connection: {value!r}" for value in ("keep-alive", "Keep-Alive", "KEEP-ALIVE", "keep-alive, x")],
-    ),
-    (
         Stricter(How.REFUSES, "a length said twice, or as a list: a proxy before us may have read another one"),
         [
             *(f"length: {name}" for name in ("twice the same", "a list of the same", "a list without spaces")),
@@ -108,8 +104,6 @@ _GROUPS: list[tuple[Stricter, list[str]]] = [
         Stricter(How.REFUSES, "control characters in the reason (RFC 9112, 4)"),
         ["line: a control character in the reason"],
     ),
-    (Stricter(How.REFUSES, "interim responses have a limit, and 29 are behind it"), ["20 interim responses"]),
-    (Stricter(How.CLOSES, "llhttp takes it for Connection"), ["HTTP/1.1, Proxy-Connection: close"]),
     (
         Stricter(How.CALLS_IT, "what came is no HTTP, which is seen before the reset is"),
         ["none: a line of text, RESET", "none: an SSH banner, RESET"],
