@@ -66,7 +66,6 @@ class AsyncBareClient(SparingFace, httpx.AsyncClient):
 
 
 class _BareWire(httpx.BaseTransport):
-
     def __init__(self, port: int, *, keepalive: float) -> None:
         self._pool = SyncWire(WireOptions()).pool(_endpoint(port, keepalive))
 

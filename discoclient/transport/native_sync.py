@@ -73,7 +73,7 @@ class NativeCarrier(SyncConnection):
                 )
                 if self._is_broken_off:
                     self.break_off()
-                if self.reader.is_begun or self.has_news():
+                if place.tls is None and self.has_news():
                     raise ConnectFailure("the service spoke before it was asked")
             self._is_sent = False
             stream = request.stream

@@ -78,6 +78,9 @@ class DiscoTransport(httpx.BaseTransport):
         return self._router.stats()
 
     def close(self) -> None:
+        for route in self._router.routes():
+            if route.resolver.users <= 1:
+                route.wire.leave()
         self._router.release()
 
     def _call(self, attempts: Attempts[SyncWire]) -> httpx.Response:
