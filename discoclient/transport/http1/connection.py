@@ -149,8 +149,7 @@ class Connection(asyncio.Protocol):
         try:
             number = self.transport.get_extra_info("socket").fileno()
             while number >= 0 and (data := os.read(number, PIECE)):
-                reader.feed(data)
-            reader.feed_eof()
+                reader.feed(data)  # its end says nothing: an error was told before, and is told once
         except (OSError, BadResponse):
             pass
         if reader.is_complete:

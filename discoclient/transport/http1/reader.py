@@ -135,11 +135,12 @@ class ResponseReader:
             self._parse(data)
             if self.status and self.length is not None and not self.is_switched:
                 self._remember(data)
-            if self.is_complete and data.endswith(b"\r\n\r\n\r\n") and not self.pieces:
-                self._note_excess()  # empty lines, which llhttp passes over
         else:
             self._parse(data)
-        if self.length is not None and self.status and not self.is_complete:
+        if self.is_complete:
+            if data[-1:] == b"\n" and self._has_empty_lines(data):
+                self._note_excess()
+        elif self.length is not None and self.status:
             self._left = self.length - sum(map(len, self.pieces))
             self._parser = None
 
@@ -256,6 +257,12 @@ class ResponseReader:
             self.pieces.append(data[start : start + size])
         self._left = length - size
         self.is_complete = size == length
+
+    def _has_empty_lines(self, data: bytes) -> bool:
+        """Whether there are some behind the response that ended with *data*; llhttp passes them over."""
+        if self.length and self.pieces:
+            return not data.endswith(self.pieces[-1])
+        return data.endswith(b"\r\n\r\n\r\n")
 
     def _note_excess(self) -> None:
         """More came than it said: whatever that is, nobody asked for it."""
