@@ -42,7 +42,6 @@ WRONG = {
     "an underscore": b"1_0\r\n0123456789abcdef\r\n0\r\n\r\n",
     "16 digits": b"0000000000000004\r\nabcd\r\n0\r\n\r\n",
     "20 digits": b"00000000000000000004\r\nabcd\r\n0\r\n\r\n",
-    "21 digits": b"000000000000000000004\r\nabcd\r\n0\r\n\r\n",
     "2 ** 64 + 4": b"10000000000000004\r\nabcd\r\n0\r\n\r\n",
     "2 ** 63": b"8000000000000000\r\nabcd\r\n0\r\n\r\n",
     "too large by 1": b"5\r\nabcd\r\n0\r\n\r\n",
