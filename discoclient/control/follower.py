@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 from ..model.errors import RegistryError
 from ..registry.happenings import Ask, Broke, Do, Event, Failed, Listed, Notice, Phase, Probed, WatchSettings
 from ..registry.machine import WatchMachine
-from ..registry.protocol import Entry, Listing, Registry
+from ..registry.protocol import Doubtable, Entry, Listing, Registry
 
 __all__ = ["Follower"]
 
@@ -24,6 +24,7 @@ BURST = 100
 """Events that are told as one change at most, if they are there already when the first one is taken in."""
 
 _LEVELS = {"broke": logging.INFO, "compacted": logging.INFO}
+_DOUBTS = {"repaired", "rewound", "stalled"}
 
 
 class Follower(Generic[T]):
@@ -200,6 +201,8 @@ class Follower(Generic[T]):
         notices, machine.notices = machine.notices, []
         for notice in notices:
             self._log(notice)
+            if notice.kind in _DOUBTS and isinstance(self._registry, Doubtable):
+                self._registry.doubt(self._range)
         if machine.phase is not self._phase:
             self._phase = machine.phase
             self._on_phase(machine.phase)

@@ -30,7 +30,7 @@ from typing import Generic, TypeVar
 from ..model.errors import RegistryDenied, RegistryError, RevisionCompacted
 from ..model.schedule import full_jitter, jittered
 from .happenings import Ask, Broke, Do, Event, Failed, Listed, Notice, Phase, Probed, WatchSettings
-from .protocol import Batch, Entry, Listing, Probe, Untrusted
+from .protocol import Batch, Entry, Listing, Probe, Proof, Untrusted
 from .records import Extent, Records
 
 __all__ = ["WatchMachine"]
@@ -199,6 +199,8 @@ class WatchMachine(Generic[T]):
         return []
 
     def _received(self, batch: Batch, now: float) -> list[Ask]:
+        if batch.proof is not None:
+            return self._vouched(batch.proof, now)
         is_opening = not self._stands
         if is_opening:
             self._stands = True
@@ -274,6 +276,14 @@ class WatchMachine(Generic[T]):
             self.phase = Phase.LIVE
             self._backoff = None
         return []
+
+    def _vouched(self, proof: Proof, now: float) -> list[Ask]:
+        """Somebody else who shares the watch asked. As good as our own question, if it covers what we know."""
+        probe = proof.probe
+        is_about_us = proof.after <= self.revision <= probe.revision and not probe.newest
+        if not is_about_us or not self._stands or self._broke_at is not None or self._is_doubtful:
+            return []
+        return self._probed(probe, self.revision, now)
 
     def _compared(self, probe: Probe, after: int, now: float) -> list[Ask]:
         """The registry's past is here: is it the one that we knew when the watch broke?"""

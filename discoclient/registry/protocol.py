@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ..model.errors import RegistryUnavailable
 
 __all__ = [
     "Batch",
     "Deletion",
+    "Doubtable",
     "Entry",
     "Lease",
     "Listing",
     "MemberStatus",
     "Probe",
+    "Proof",
     "Put",
     "Registry",
     "Untrusted",
@@ -65,11 +67,13 @@ class Batch:
     """All changes of one or more *whole* revisions, in order.
 
     ``revision`` is the registry's own when it spoke. A batch without changes says that the watch is alive, and no more: the
-    progress notifications of etcd before 3.4.25 and 3.5.8 may run ahead of the events (etcd issue 15220).
+    progress notifications of etcd before 3.4.25 and 3.5.8 may run ahead of the events (etcd issue 15220). ``proof``: what
+    somebody else who shares the watch found out.
     """
 
     revision: int
     changes: tuple[Entry | Deletion, ...] = ()
+    proof: Proof | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,14 @@ class Probe:
     newest: int
     count: int
     last: Entry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The probe that somebody else asked for: it found no key that was put after revision ``after``."""
+
+    after: int
+    probe: Probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,3 +190,11 @@ class Registry(Protocol):
 
     async def aclose(self) -> None:
         """Close connections. Leases are left alone."""
+
+
+@runtime_checkable
+class Doubtable(Protocol):
+    """A registry whose watches may be one for several readers, so that a new one is not always another one."""
+
+    def doubt(self, range: str) -> None:
+        """The watch of *range* delivered what can't be, or not all there is: the next one must be another one."""
