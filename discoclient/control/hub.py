@@ -190,9 +190,14 @@ class Hub:
         try:
             from ..registry.etcd.registry import EtcdRegistry
 
-            return EtcdRegistry(address, rng=self.rng)
+            own = EtcdRegistry(address, rng=self.rng)
         except ImportError as error:
             raise ConfigError(f"the etcd registry can't be loaded: {error}") from error
+        if not address.share:
+            return own
+        from ..registry.sharing.registry import SharedRegistry
+
+        return SharedRegistry(own, address, rng=self.rng)
 
     # ---- on the background loop
 

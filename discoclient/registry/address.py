@@ -21,12 +21,12 @@ DEFAULT_REGISTRY = "etcd://127.0.0.1:2379"
 
 _FORMS = "etcd://host:port[,host:port...][/prefix], etcds://..., memory://name, or static://service=host:port[,host:port...]"
 _OPTIONS = {
-    "etcd": ("hostnames", "presence"),
-    "etcds": ("ca", "cert", "key", "server_name", "hostnames", "presence"),
+    "etcd": ("hostnames", "presence", "share"),
+    "etcds": ("ca", "cert", "key", "server_name", "hostnames", "presence", "share"),
     "memory": ("hostnames", "presence"),
     "static": (),
 }
-_SWITCHES = ("hostnames", "presence")
+_SWITCHES = ("hostnames", "presence", "share")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _NAME = re.compile(r"[A-Za-z0-9._-]*")
 
@@ -48,6 +48,8 @@ class RegistryAddress:
     hostnames: bool = False
     presence: bool = True
     """Whether callers say in the registry that they are there; see `registry.presence`."""
+    share: bool = False
+    """Whether the processes of one user on one host watch together; see `registry.sharing`."""
     static: tuple[Instance, ...] = ()
 
     @property

@@ -44,6 +44,7 @@ PURE_FILES = {
     "registry/machine.py",
     "registry/memory_store.py",
     "registry/presence.py",
+    "registry/sharing/frames.py",
     "serving/chronicle.py",
     "serving/drain.py",
     "serving/health.py",

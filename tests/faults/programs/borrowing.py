@@ -1,0 +1,61 @@
+"""A worker that calls a service and watches together with the others on its host, or not, as $DISCO_REGISTRY has it.
+
+It prints "stands WORDS" whenever its standing among them changes, "knows REVISION IDS" whenever what it knows does, and "ready"
+when it is live. SIGTERM ends it in order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import threading
+from typing import Any
+
+from discoclient import DiscoClient, RegistryHandle
+from discoclient.control.hub import find_address, fresh_hub
+from tests.faults import controls
+from tests.faults.harness import FAST
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("services", nargs="+")
+    parser.add_argument("--without", default="", help="the protection to take away; see tests.faults.controls")
+    options = parser.parse_args()
+    over = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: over.set())
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    if options.without:
+        controls.take_away(options.without)
+    with fresh_hub(settings=FAST) as hub:
+        address = find_address(None)
+        registry: Any = hub.registry(address)
+        handle = RegistryHandle(address, hub, 20.0, is_caller=True)
+        resolvers = {service: handle.resolver(service) for service in options.services}
+        with DiscoClient(options.services[0]) as client:
+            client.wait_ready(20.0)
+            said: dict[str, str] = {}
+
+            def say(what: str, words: str) -> None:
+                if said.get(what) != words:
+                    said[what] = words
+                    print(what, words, flush=True)
+
+            while not over.wait(0.01):
+                say("stands", getattr(registry, "standing", "watches alone"))
+                for service, resolver in resolvers.items():
+                    snapshot = resolver.snapshot
+                    ids = ",".join(sorted(snapshot.by_id)) if snapshot is not None else "?"
+                    say("knows" if service == options.services[0] else f"knows-{service}", ids)
+                phases = {str(resolver.phase) for resolver in resolvers.values()}
+                say("phase", "/".join(sorted(phases)))
+                if phases == {"live"}:
+                    say("ready", str(os.getpid()))
+        handle.close()
+
+
+if __name__ == "__main__":
+    main()
