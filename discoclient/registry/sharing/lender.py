@@ -70,18 +70,25 @@ class Lender:
         self._server = await asyncio.start_unix_server(self._serve, sock=self._socket)
         self._beating = asyncio.ensure_future(self._beat())
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let all borrowers go, and leave no file behind."""
+        self._claim.clear()  # before they notice: one of them is to take the place
         if self._beating is not None:
             self._beating.cancel()
         if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
             disown(self._socket.fileno())
+            # asyncio loses a connection whose server is closed between the accepting and the making of its transport.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            if self._server is None:
+                self._socket.close()
         if self._server is not None:
             self._server.close()
-        self._claim.clear()
         for guest in tuple(self._guests):
             guest.connection.abort()
         self.wellspring.close()
+        await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         guest = _Guest(self, Connection(reader, writer))

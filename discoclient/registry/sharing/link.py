@@ -23,14 +23,15 @@ logger = logging.getLogger("discoclient.registry")
 
 
 MOST_BRIEF = 3
-"""Lenders in a row that let us go at once, before we leave it for a while."""
+"""Lenders in a row that let us go soon, before we go alone for a while."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkSettings:
     """Times in seconds. ``settle``: how long nobody knows who lends, before everybody goes alone; ``look``: between two looks
-    meanwhile. ``retry``: until one that goes alone looks again; ``rest``: the same after something that will not mend soon.
-    ``distrust``: how long a lender that can't reach the registry is left, doubled each time up to ``rest``.
+    meanwhile. ``retry``: until one that goes alone looks again; ``distrust``: how long a lender that can't reach the registry
+    is left. Both are doubled each time, up to ``rest``, which is also how long something is left that will not mend soon.
+    ``steady``: who lends for so long is well.
     """
 
     settle: float = 1.0
@@ -38,6 +39,7 @@ class LinkSettings:
     retry: float = 5.0
     rest: float = 60.0
     distrust: float = 5.0
+    steady: float = 10.0
 
 
 class Link:
@@ -65,6 +67,7 @@ class Link:
         self._running: asyncio.Task[None] | None = None
         self._trial: asyncio.Task[None] | None = None
         self._distrust = settings.distrust
+        self._pause = settings.retry
         self._lender: Lender | None = None
         self._said = ""
         self._brief = 0
@@ -120,6 +123,7 @@ class Link:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._settle(None)
+        await asyncio.sleep(0)  # lets the transports see their closing
 
     async def _run(self) -> None:
         """Until cancelled."""
@@ -159,25 +163,24 @@ class Link:
                     raise Unfit(f"{self._place.socket_path}: {error.strerror or error}") from error
                 finally:
                     self._lender = None
-                    lender.close()
+                    await lender.close()
             try:
                 borrower = await Borrower.open(self._place)
             except (OSError, LenderGone):  # who has the lock does not listen yet, or not any more
                 if asyncio.get_running_loop().time() >= deadline:
                     self._complain(logging.INFO, "nobody listens, and somebody holds the lock")
-                    return self._settings.retry
+                    return self._next_pause()
                 await asyncio.sleep(jittered(self._rng, self._settings.look, 0.5))
                 continue
             except LenderHangs as error:
                 self._complain(logging.WARNING, str(error))
-                return self._settings.retry
+                return self._next_pause()
             except RegistryError as error:
                 self._complain(logging.WARNING, f"the process that watches for this host refuses us: {error}")
                 return self._settings.rest
             return await self._borrow(borrower)
 
     async def _borrow(self, borrower: Borrower) -> float:
-        self._said = ""
         self._settle(borrower)
         began = asyncio.get_running_loop().time()
         try:
@@ -186,16 +189,17 @@ class Link:
             if self._trial is not None:
                 self._trial.cancel()
             borrower.close()
+        if asyncio.get_running_loop().time() - began >= self._settings.steady:
+            self._said, self._brief, self._pause = "", 0, self._settings.retry
         if isinstance(why, LenderGone):
-            is_brief = asyncio.get_running_loop().time() - began < self._settings.settle
-            self._brief = self._brief + 1 if is_brief else 0
-            if self._brief >= MOST_BRIEF:
-                return self._settings.retry
+            self._brief += 1
+            if self._brief > MOST_BRIEF:
+                return self._next_pause()
             self._unsettle()  # somebody takes its place in a moment, perhaps we
             return 0.0
         if isinstance(why, LenderHangs):
             self._complain(logging.WARNING, str(why))
-            return self._settings.retry
+            return self._next_pause()
         raise why
 
     async def _try_again(self, source: Borrower, range: str) -> None:
@@ -208,6 +212,10 @@ class Link:
                 continue
             self._settle(source)
             return
+
+    def _next_pause(self) -> float:
+        pause, self._pause = self._pause, min(self._settings.rest, self._pause * 2)
+        return pause
 
     def _settle(self, source: Source | None) -> None:
         self._source, self._is_settled = source, True

@@ -42,7 +42,7 @@ class Subscriber(Protocol):
 
 
 class Tap:
-    """Watches *range* while somebody subscribes. As raw as a registry: when the watch breaks, all are told, and may come back."""
+    """Watches *range* while somebody subscribes. As raw as a registry: when it breaks, all are told, and may come back."""
 
     def __init__(self, registry: Registry, range: str) -> None:
         self._registry = registry
@@ -124,19 +124,16 @@ class _Stream:
         """Everything after this revision is in the history, or will be."""
         self.task: asyncio.Task[None] | None = None
         self.subscribers: set[Subscriber] = set()
-        self._opened_at: int | None = None
+        self.is_in_the_future = False
+        """Whether it was opened from a revision that the registry did not have yet: etcd waits for that in silence."""
+        self._is_open = False
         self._latest = 0
         self._history: deque[Parcel] = deque()
         self._kept = 0
 
-    @property
-    def is_in_the_future(self) -> bool:
-        """Whether it was opened from a revision that the registry did not have yet: etcd waits for it in silence."""
-        return self._opened_at is not None and self._opened_at < self.floor
-
     def join(self, subscriber: Subscriber, after: int) -> None:
         self.subscribers.add(subscriber)
-        if self._opened_at is None:
+        if not self._is_open:
             return
         subscriber.deliver(Parcel(Batch(max(self._latest, after))))
         for parcel in self._history:
@@ -154,8 +151,9 @@ class _Stream:
         return taken
 
     def take(self, batch: Batch) -> None:
-        if self._opened_at is None:
-            self._opened_at = batch.revision
+        if not self._is_open:
+            self._is_open = True
+            self.is_in_the_future = batch.revision < self.floor
         self.note(batch.revision)
         parcel = Parcel(batch)
         if batch.changes:
@@ -166,7 +164,7 @@ class _Stream:
         self._latest = max(self._latest, revision)
 
     def vouch(self, proof: Proof) -> None:
-        if self._opened_at is not None:
+        if self._is_open:
             self.note(proof.probe.revision)
             self._deliver(Parcel(Batch(proof.probe.revision, proof=proof)))
 

@@ -22,7 +22,9 @@ from tests.faults.harness import FAST
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("services", nargs="+")
-    parser.add_argument("--without", default="", help="the protection to take away; see tests.faults.controls")
+    parser.add_argument(
+        "--without", default="", help="the protection to take away; see tests.faults.controls"
+    )
     options = parser.parse_args()
     over = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: over.set())
