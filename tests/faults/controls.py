@@ -213,9 +213,25 @@ def _exit_hook() -> None:
     atexit.unregister(hub._close_at_exit)
 
 
+def _kept_from_children() -> None:
+    """A forked child of who lends keeps its lock and its connections."""
+    from discoclient.registry.sharing import inheritance
+
+    inheritance.keep_from_children.__code__ = (lambda descriptor: None).__code__
+
+
+def _lenders_silence() -> None:
+    """A process that lends and hangs is waited for."""
+    from discoclient.registry.sharing import borrower
+
+    borrower.SILENCE = borrower.ANSWER_TIMEOUT = 600.0
+
+
 _PROCESS: dict[str, Callable[[], None]] = {
     "exit-hook": _exit_hook,
     "fork-reset": _fork_reset,
+    "kept-from-children": _kept_from_children,
+    "lenders-silence": _lenders_silence,
     "new-lease": _new_lease,
     "own-thread": _own_thread,
 }

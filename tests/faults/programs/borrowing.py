@@ -1,12 +1,13 @@
 """A worker that calls a service and watches together with the others on its host, or not, as $DISCO_REGISTRY has it.
 
-It prints "stands WORDS" whenever its standing among them changes, "knows REVISION IDS" whenever what it knows does, and "ready"
-when it is live. SIGTERM ends it in order.
+It prints "stands WORDS" whenever its standing among them changes, "knows IDS" whenever what it knows does, and "ready PID"
+when it is live. At SIGUSR1 it forks a child that prints "forked PID" and does nothing more. SIGTERM ends it in order.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import os
 import signal
@@ -15,8 +16,19 @@ from typing import Any
 
 from discoclient import DiscoClient, RegistryHandle
 from discoclient.control.hub import find_address, fresh_hub
+from discoclient.registry.etcd import messages
 from tests.faults import controls
 from tests.faults.harness import FAST
+
+
+def fork() -> None:
+    if os.fork():
+        return
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.alarm(60)
+    os.write(1, b"forked %d\n" % os.getpid())
+    while True:
+        signal.pause()
 
 
 def main() -> None:
@@ -25,9 +37,17 @@ def main() -> None:
     parser.add_argument(
         "--without", default="", help="the protection to take away; see tests.faults.controls"
     )
+    parser.add_argument("--uid", type=int, help="the user to be")
     options = parser.parse_args()
+    if options.uid is not None:
+        # What is needed later has to be here by then: the interpreter's folder may be closed to that user.
+        for module in ("etcd.registry", "sharing.registry"):
+            importlib.import_module(f"discoclient.registry.{module}")
+        messages.load()
+        os.setuid(options.uid)
     over = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: over.set())
+    signal.signal(signal.SIGUSR1, lambda number, frame: fork())
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     if options.without:
