@@ -112,6 +112,8 @@ def _show_registry(found: Examination) -> None:
         )
     else:
         emit("  fixed addresses; there is no registry to reach")
+    if found.sharing:
+        emit(f"  one watch per host: {clean(found.sharing)}")
 
 
 def _show_services(found: Examination) -> None:

@@ -16,6 +16,7 @@ from ..model.errors import ConfigError, RegistryDenied, RegistryError
 from ..model.instance import State
 from ..registry.address import RegistryAddress
 from ..registry.protocol import MemberStatus, Probe
+from ..registry.sharing.registry import SharedRegistry
 from .checks import (
     check_clocks,
     check_members,
@@ -50,6 +51,8 @@ class Examination:
     """Why the registry can't be reached, or can't be used."""
     is_refused: bool = False
     """Whether that is because it refuses our user: it was reached, and may be as well as can be."""
+    sharing: str = ""
+    """Who watches for this host, where the registry's URL says ``share=1``."""
     warnings: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -86,7 +89,7 @@ class Examination:
             if self.found
             else {},
             "warnings": self.warnings,
-        }
+        } | ({"sharing": self.sharing} if self.sharing else {})
 
 
 def examine(session: Session) -> Examination:
@@ -139,6 +142,7 @@ def _look_at_registry(result: Examination, session: Session) -> None:
         handle.members()  # once to connect, so that the next answer's latency is the member's own
         result.members = tuple(sorted(handle.members(), key=lambda member: member.name))
     _read(result)
+    _look_at_sharing(result)
     is_static = not result.members
     up = [member for member in result.members if not member.error]
     if (up or is_static) and not result.is_refused:
@@ -169,6 +173,13 @@ def _read(result: Examination) -> None:
     except RegistryError as error:
         result.read = None
         result.problem = str(error)
+
+
+def _look_at_sharing(result: Examination) -> None:
+    shared = hub()
+    registry = shared.registry(result.address)
+    if isinstance(registry, SharedRegistry):
+        result.sharing = shared.background.submit(registry.look()).result()
 
 
 def _look_at_records(result: Examination) -> None:

@@ -39,6 +39,11 @@ AIMS = {
         ("one change, endpoints that are other objects", 0.0),
     },
     "idle": {("DiscoClients, CPU", 0.5), ("DiscoClients, threads beside the main one", 1.0)},
+    "sharing": {
+        ("one for all: watches at etcd", 1.0),
+        ("etcd sends, one for all in terms of a watch each", 0.15),
+        ("one for all: put to view, p99", 50.0),
+    },
     "trouble": {
         ("AsyncDiscoClient, peak_ewma: failed", 0.0),
         ("AsyncDiscoClient, peak_ewma: sent for each request made", 1.2),
@@ -110,7 +115,7 @@ if find_sidecar():
         if name.startswith("disco run --replace:")
     }
 
-ROUNDS = {"clients": 1, "trouble": 1, "deploy": 1, "sidecar": 1}
+ROUNDS = {"clients": 1, "trouble": 1, "deploy": 1, "sidecar": 1, "sharing": 2}
 """At least, where five rounds of a quick run would not be quick; a full run has three."""
 
 
@@ -219,3 +224,10 @@ def check_deploy(sections: list[dict[str, Any]]) -> None:
 def check_idle(sections: list[dict[str, Any]]) -> None:
     """The number of threads is no matter of time either."""
     assert set(rows_of(sections[0])["DiscoClients, threads beside the main one"]) == {1.0}
+
+
+def check_sharing(sections: list[dict[str, Any]]) -> None:
+    """Watches are counted."""
+    rows = rows_of(sections[0])
+    assert set(rows["one for all: watches at etcd"]) == {1.0}
+    assert set(rows["a watch each: watches at etcd"]) == {4.0}

@@ -1,6 +1,7 @@
 """``disco doctor`` on a registry that is well, on one that is not, and on none."""
 
 import json
+import os
 import platform
 from pathlib import Path
 
@@ -203,3 +204,20 @@ def test_a_static_registry_has_nothing_to_reach(disco: Disco) -> None:
     assert (result.code, result.err) == (0, "")
     assert "  fixed addresses; there is no registry to reach" in result.lines
     assert result.lines[-1] == "no warnings"
+
+
+def test_who_watches_for_the_host_is_told_where_watches_are_shared(
+    disco: Disco, records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    url = f"{records.url}?share=1"
+    assert "one watch per host: nobody watches for this host now" in disco("--registry", url, "doctor").out
+    records.put(instance("experiment", "aaaaaaaa"))
+    with discoclient.connect(url) as handle:
+        assert handle.instances("experiment")
+        expected = f"pid {os.getpid()} watches for this host"
+        assert json.loads(disco("--registry", url, "doctor", "--json").out)["sharing"] == expected
+        (tmp_path / "discoclient").chmod(0o755)
+        assert "not possible here" in disco("--registry", url, "doctor").out
+        (tmp_path / "discoclient").chmod(0o700)
+    assert "one watch" not in disco("--registry", records.url, "doctor").out, "the negative control"

@@ -98,6 +98,21 @@ def test_host_names_are_admitted_on_request(url: str, admitted: bool) -> None:
     assert parse(url).hostnames is admitted
 
 
+@pytest.mark.parametrize(("options", "shared"), [("?share=1", True), ("?share=0", False), ("", False)])
+def test_watches_are_shared_on_request(options: str, shared: bool) -> None:
+    assert parse(f"etcd://a{options}").share is shared
+    assert parse(f"etcds://a{options}").share is shared
+
+
+@pytest.mark.parametrize("url", ["memory://a?share=1", "etcd://a?share=2", "etcd://a?shared=1"])
+def test_only_what_is_outside_can_be_shared_and_an_unknown_option_names_it(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"hostnames, presence|must be 0 or 1") as caught:
+        parse(url)
+    assert (
+        "share" in str(caught.value).partition(";")[2] or "must be" in str(caught.value)
+    ) is url.startswith("etcd")
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -33,7 +33,7 @@ __all__ = ["Borrower", "LenderGone", "LenderHangs"]
 
 logger = logging.getLogger("discoclient.registry")
 
-HELLO_TIMEOUT = 1.0
+HELLO_TIMEOUT = 2.0
 """Seconds that a lender may take to say that it is one."""
 SILENCE = 3.0
 """Seconds without a sign of life, which comes every second: then the lender hangs, and is left."""

@@ -11,6 +11,8 @@ from .inheritance import disown, keep_from_children
 
 __all__ = ["Connection"]
 
+MAX_JOINED = 64 << 10
+"""Bytes that are copied to be sent together with their head."""
 MAX_UNSENT = MAX_FRAME + (16 << 20)
 """Bytes that may wait for the other side, a whole listing and what happens meanwhile. Who is further behind is left."""
 
@@ -44,8 +46,11 @@ class Connection:
         if self.unsent > MAX_UNSENT:
             self.abort()
             return
-        self._writer.write(head(kind, id, len(payload)))
-        if payload:
+        first = head(kind, id, len(payload))
+        if len(payload) <= MAX_JOINED:  # one write wakes the other side once
+            self._writer.write(first + payload)
+        else:
+            self._writer.write(first)
             self._writer.write(payload)
 
     async def receive(self) -> tuple[Kind, int, bytes]:

@@ -36,7 +36,7 @@ class LinkSettings:
 
     settle: float = 1.0
     look: float = 0.03
-    retry: float = 5.0
+    retry: float = 2.0
     rest: float = 60.0
     distrust: float = 5.0
     steady: float = 10.0
@@ -82,6 +82,17 @@ class Link:
         if isinstance(source, Borrower):
             return f"shared by pid {source.pid}"
         return f"watches alone{f': {self._said}' if self._said else ''}"
+
+    async def look(self) -> str:
+        """What somebody who joined the others now would find."""
+        try:
+            borrower = await Borrower.open(self._place)
+        except OSError:
+            return "nobody watches for this host now"
+        except (Garbled, RegistryError, Unfit) as error:
+            return f"not possible here: {error}"
+        borrower.close()
+        return f"pid {borrower.pid} watches for this host"
 
     async def source(self) -> Source | None:
         """Where to ask; ``None``: the registry itself. Waits for a moment while that is not settled."""

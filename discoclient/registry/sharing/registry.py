@@ -99,6 +99,10 @@ class SharedRegistry:
         async for batch in self._until_shared(self.own.watch(range, after=after)):
             yield batch
 
+    async def look(self) -> str:
+        """Who lends on this host, in words, without taking part."""
+        return await self._link.look()
+
     def doubt(self, range: str) -> None:
         """See `Doubtable`."""
         self._link.doubt(range)
