@@ -16,7 +16,6 @@ from ..model.errors import ConfigError, RegistryDenied, RegistryError
 from ..model.instance import State
 from ..registry.address import RegistryAddress
 from ..registry.protocol import MemberStatus, Probe
-from ..registry.sharing.registry import SharedRegistry
 from .checks import (
     check_clocks,
     check_members,
@@ -176,6 +175,10 @@ def _read(result: Examination) -> None:
 
 
 def _look_at_sharing(result: Examination) -> None:
+    if not result.address.share:
+        return
+    from ..registry.sharing.registry import SharedRegistry
+
     shared = hub()
     registry = shared.registry(result.address)
     if isinstance(registry, SharedRegistry):

@@ -107,6 +107,16 @@ async def test_who_comes_too_late_lists_again(scene: Scene, monkeypatch: pytest.
     assert (await scene.join(after=revisions[1])).revisions == revisions[2:]
 
 
+async def test_what_is_old_is_not_kept(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HISTORY_AGE", 0.0)
+    first = await scene.join()
+    revisions = [await scene.put() for _ in range(4)]
+    await eventually_async(lambda: first.revisions == revisions)
+    scene.tap.vouch(Proof(revisions[-1], Probe(revisions[-1], 0, 1)))
+    assert isinstance((await scene.join(after=revisions[-2])).error, RevisionCompacted)
+    assert (await scene.join(after=revisions[-1])).error is None
+
+
 async def test_who_wants_more_than_the_watch_began_with_lists_again(scene: Scene) -> None:
     before = scene.store.revision
     await scene.put()
@@ -142,6 +152,7 @@ async def test_a_watch_of_the_future_is_not_joined_but_replaced(scene: Scene) ->
     scene.registry.says = 1
     first = await scene.join(after=1000)
     assert first.got == [Batch(1)], "its reader sees that the registry went back"
+    assert (await scene.join(after=1000)).got == [Batch(1)], "and so does another one"
     scene.registry.says = None
     second = await scene.join(after=scene.store.revision)
     assert isinstance(first.error, RegistryUnavailable)

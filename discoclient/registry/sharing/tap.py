@@ -17,8 +17,9 @@ __all__ = ["Parcel", "Queued", "Subscriber", "Tap"]
 
 logger = logging.getLogger("discoclient.registry")
 
-HISTORY = 1000
-"""Changes that are kept, so that who comes a moment later can join the same watch. Who comes later than that lists again."""
+HISTORY, HISTORY_AGE = 1000, 30.0
+"""So many changes of the last so many seconds are kept, so that who has just listed can join the watch. Who comes later than
+that lists again."""
 
 
 class Parcel:
@@ -128,17 +129,18 @@ class _Stream:
         """Whether it was opened from a revision that the registry did not have yet: etcd waits for that in silence."""
         self._is_open = False
         self._latest = 0
-        self._history: deque[Parcel] = deque()
+        self._history: deque[tuple[float, Batch]] = deque()  # with when it came
         self._kept = 0
 
     def join(self, subscriber: Subscriber, after: int) -> None:
         self.subscribers.add(subscriber)
         if not self._is_open:
             return
-        subscriber.deliver(Parcel(Batch(max(self._latest, after))))
-        for parcel in self._history:
-            if parcel.batch.changes[-1].mod_revision > after:
-                subscriber.deliver(parcel)
+        # Who heard of a later revision elsewhere need not doubt, unless this registry does not have it yet.
+        subscriber.deliver(Parcel(Batch(self._latest if self.is_in_the_future else max(self._latest, after))))
+        for _, batch in self._history:
+            if batch.changes[-1].mod_revision > after:
+                subscriber.deliver(Parcel(batch))
 
     def leave(self, subscriber: Subscriber) -> bool:
         if subscriber not in self.subscribers:
@@ -155,10 +157,11 @@ class _Stream:
             self._is_open = True
             self.is_in_the_future = batch.revision < self.floor
         self.note(batch.revision)
-        parcel = Parcel(batch)
         if batch.changes:
-            self._keep(parcel)
-        self._deliver(parcel)
+            self._history.append((asyncio.get_running_loop().time(), batch))
+            self._kept += len(batch.changes)
+        self._forget()
+        self._deliver(Parcel(batch))
 
     def note(self, revision: int) -> None:
         self._latest = max(self._latest, revision)
@@ -166,19 +169,20 @@ class _Stream:
     def vouch(self, proof: Proof) -> None:
         if self._is_open:
             self.note(proof.probe.revision)
+            self._forget()
             self._deliver(Parcel(Batch(proof.probe.revision, proof=proof)))
 
     def stop(self) -> None:
         if self.task is not None and self.task is not asyncio.current_task():
             self.task.cancel()
 
-    def _keep(self, parcel: Parcel) -> None:
-        self._history.append(parcel)
-        self._kept += len(parcel.batch.changes)
-        while self._kept > HISTORY:
-            oldest = self._history.popleft().batch.changes
-            self._kept -= len(oldest)
-            self.floor = oldest[-1].mod_revision
+    def _forget(self) -> None:
+        """What is too old, or too much. Called now and then: with each change, and when a silence was asked about."""
+        oldest = asyncio.get_running_loop().time() - HISTORY_AGE
+        while self._history and (self._kept > HISTORY or self._history[0][0] < oldest):
+            _, batch = self._history.popleft()
+            self._kept -= len(batch.changes)
+            self.floor = batch.changes[-1].mod_revision
 
     def _deliver(self, parcel: Parcel) -> None:
         for subscriber in tuple(self.subscribers):
