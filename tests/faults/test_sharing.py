@@ -29,6 +29,7 @@ from discoclient.registry.sharing.rounds import Rounds
 from tests.conftest import ELECTION, HEARTBEAT
 from tests.faults.harness import PROGRAMS, assert_sees, look
 from tests.faults.raw import Raw
+from tests.sidecar.stage import Sidecar
 from tests.support.eventually import eventually
 from tests.support.processes import Processes, PythonProcess
 from tests.support.proxy import FaultProxy
@@ -528,6 +529,19 @@ def test_gunicorns_workers_share(
     gunicorn.signal(signal.SIGTERM)
     assert gunicorn.wait(timeout=15) == 0
     assert "Traceback" not in gunicorn.errors
+
+
+def test_a_sidecar_lends_to_workers_and_says_what_it_is(crew: Crew, url: str) -> None:
+    with Sidecar(url) as sidecar:
+        assert httpx.get(f"http://127.0.0.1:{sidecar.service_port}/", trust_env=False).status_code == 502
+        eventually(lambda: crew.watches == 1, what="the sidecar watches")
+        crew.start(2)
+        assert crew.watches == 1
+        assert {worker.standing for worker in crew.workers} == {f"{BORROWS} {sidecar.process.pid}"}
+        crew.assert_know(crew.add())
+        assert sorted(found.kind for found in crew.presences().values()) == ["sdk", "sdk", "sidecar"]
+    crew.wait_shared()
+    crew.assert_know(crew.add())
 
 
 # ---- who does not share
