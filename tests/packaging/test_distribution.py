@@ -22,7 +22,7 @@ import discoclient
 ROOT = Path(__file__).parents[2]
 SIDECAR = ROOT / "sidecar"
 
-CORE = {"anyio", "cachetools", "grpclib", "httpcore", "httpx", "protobuf", "python3-etcd3"}
+CORE = {"anyio", "cachetools", "grpclib", "httpcore", "httptools", "httpx", "protobuf", "python3-etcd3"}
 
 # What each extra may install by its own name. An extra that is not here is not part of the interface.
 EXTRAS = {
