@@ -65,7 +65,7 @@ class PresenceKeeper:
         self._ttl = ttl
         self._attendance = Attendance(rng=rng)
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
-        self._changed = asyncio.Event()
+        self._joining: dict[str, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: asyncio.Task[None] | None = None
         self._was_refused = False
@@ -83,7 +83,7 @@ class PresenceKeeper:
         try:
             async with asyncio.timeout(timeout):
                 while not (attendance.is_announced(service) or attendance.is_refused):
-                    await self._changed.wait()
+                    await self._joining.setdefault(service, asyncio.Event()).wait()
         except TimeoutError:
             logger.info("%s: the registry does not take our presence; going on without", service)
         return attendance.is_announced(service)
@@ -143,8 +143,17 @@ class PresenceKeeper:
                 self._start(attendance.handle(event, self._clock()))
             if attendance.wake_at is not None and attendance.wake_at <= self._clock():
                 self._start(attendance.tick(self._clock()))
-            self._changed.set()
-            self._changed = asyncio.Event()
+            if isinstance(event, Written):
+                self._wake(event.service)
+            elif attendance.is_refused:
+                self._wake(*self._joining)
+
+    def _wake(self, *services: str) -> None:
+        """Those who wait for these look again. Not all of them every time: a thousand may, each for another one's turn."""
+        for service in services:
+            joining = self._joining.pop(service, None)
+            if joining is not None:
+                joining.set()
 
     def _start(self, steps: list[Step]) -> None:
         for step in steps:

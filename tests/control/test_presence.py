@@ -92,6 +92,22 @@ async def test_who_has_joined_stands_in_the_registry_and_knows_nothing_yet(
     assert there.entries()[0].lease
 
 
+async def test_of_a_hundred_that_join_at_once_each_looks_up_only_when_it_is_its_turn(
+    there: Presences,
+) -> None:
+    keeper, looks = there.keeper(), 0
+    is_announced = keeper._attendance.is_announced
+
+    def counted(service: str) -> bool:
+        nonlocal looks
+        looks += 1
+        return is_announced(service)
+
+    keeper._attendance.is_announced = counted  # type: ignore[method-assign]
+    assert all(await asyncio.gather(*(keeper.join(f"web-{number}", timeout=LONG) for number in range(100))))
+    assert looks <= 4 * 100
+
+
 async def test_what_it_is_is_said(there: Presences) -> None:
     await there.keeper(kind="sidecar").join("web", timeout=LONG)
     presence = there.presence()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterator
+from enum import StrEnum
 from random import Random
 from time import monotonic
 from typing import Any
@@ -22,10 +23,25 @@ from .errors import TokenRefused, translate
 from .login import Login
 from .member import Member, Purpose
 
-__all__ = ["Members"]
+__all__ = ["Lane", "Members"]
 
 ATTEMPT_TIMEOUT = 2.0
 """Seconds that one member may take for one call, the connecting included, before the next one is asked."""
+CALLS = 64
+"""Calls that are on their way at once, on each lane. More of them wait, and their time does not run yet: if a thousand
+services ask at once, their answers take a slow machine longer than `ATTEMPT_TIMEOUT`, and in the end nobody would have one.
+"""
+
+
+class Lane(StrEnum):
+    """Calls wait for those of their own lane only."""
+
+    QUORUM = "quorum"
+    MEMBER = "member"
+    """What one member answers by itself: not behind calls that wait in vain for a quorum."""
+    LEASE = "lease"
+    WATCH = "watch"
+    """Watches that are being opened."""
 
 
 class Members:
@@ -41,6 +57,7 @@ class Members:
         ]
         self._current = dict.fromkeys(Purpose, 0)
         self._login = Login(address, rng=rng)
+        self.lanes = {lane: asyncio.Semaphore(CALLS) for lane in Lane}
 
     def __iter__(self) -> Iterator[Member]:
         return iter(self._all)
@@ -66,12 +83,25 @@ class Members:
         *,
         purpose: Purpose = Purpose.CALL,
         start: Member | None = None,
+        lane: Lane = Lane.QUORUM,
         timeout: float = ATTEMPT_TIMEOUT,
     ) -> Any:
         """One answer, from the first member that gives one; each is asked once, *timeout* seconds at most.
 
         Every request that we make may be asked twice: reads are reads, and writes are conditional.
         """
+        async with self.lanes[lane]:
+            return await self._call(path, request, reply, purpose, start, timeout)
+
+    async def _call(
+        self,
+        path: str,
+        request: Any,
+        reply: type[Any],
+        purpose: Purpose,
+        start: Member | None,
+        timeout: float,
+    ) -> Any:
         errors: list[RegistryUnavailable] = []
         for member in await self._order(purpose, start or self.current(purpose)):
             try:

@@ -16,7 +16,7 @@ from ..protocol import Batch, Deletion, Entry, Listing, MemberStatus, Probe, Put
 from ..protocol import Lease as LeaseProtocol
 from . import messages
 from .member import Member, Purpose
-from .members import ATTEMPT_TIMEOUT, Members
+from .members import ATTEMPT_TIMEOUT, Lane, Members
 from .watch import WatchPump
 
 __all__ = ["EtcdRegistry"]
@@ -73,7 +73,9 @@ class EtcdRegistry:
     async def grant(self, ttl: float) -> LeaseProtocol:
         rpc = self._rpc
         request = rpc.LeaseGrantRequest(TTL=math.ceil(ttl))
-        reply = await self._members.call("/etcdserverpb.Lease/LeaseGrant", request, rpc.LeaseGrantResponse)
+        reply = await self._members.call(
+            "/etcdserverpb.Lease/LeaseGrant", request, rpc.LeaseGrantResponse, lane=Lane.LEASE
+        )
         if reply.error:
             raise RegistryError(f"etcd granted no lease: {reply.error}")
         return _EtcdLease(self._members, rpc, reply.ID, float(reply.TTL))
@@ -151,7 +153,12 @@ class EtcdRegistry:
                 serializable=serializable,
                 keys_only=keys_only,
             )
-            reply = await self._members.call("/etcdserverpb.KV/Range", request, self._rpc.RangeResponse)
+            reply = await self._members.call(
+                "/etcdserverpb.KV/Range",
+                request,
+                self._rpc.RangeResponse,
+                lane=Lane.MEMBER if serializable else Lane.QUORUM,
+            )
             revision = revision or reply.header.revision
             entries.extend(map(_entry, reply.kvs))
             if not reply.more:
@@ -192,6 +199,7 @@ class _EtcdLease:
             self._rpc.LeaseKeepAliveRequest(ID=self.id),
             self._rpc.LeaseKeepAliveResponse,
             purpose=Purpose.LEASE,
+            lane=Lane.LEASE,
             timeout=min(ATTEMPT_TIMEOUT, max(0.5, self.ttl / 4)),
         )
         if reply.TTL <= 0:  # etcd's way to say that the lease is gone; not an error of gRPC
@@ -202,7 +210,7 @@ class _EtcdLease:
         request = self._rpc.LeaseRevokeRequest(ID=self.id)
         try:
             await self._members.call(
-                "/etcdserverpb.Lease/LeaseRevoke", request, self._rpc.LeaseRevokeResponse
+                "/etcdserverpb.Lease/LeaseRevoke", request, self._rpc.LeaseRevokeResponse, lane=Lane.LEASE
             )
         except LeaseExpired:
             pass

@@ -11,7 +11,7 @@ from grpclib.client import StreamStreamMethod
 from ...model.errors import RegistryDenied, RegistryError, RegistryUnavailable, RevisionCompacted
 from .errors import TokenRefused, translate
 from .member import Purpose
-from .members import ATTEMPT_TIMEOUT, Members
+from .members import ATTEMPT_TIMEOUT, Lane, Members
 
 __all__ = ["WatchPump"]
 
@@ -28,16 +28,25 @@ class WatchPump:
         self._rpc = rpc
         self._create = create
         self._arrived: asyncio.Queue[Any] = asyncio.Queue()
+        self._lane = members.lanes[Lane.WATCH]
+        self._is_opening = False
         self._is_open = False
 
     async def __aenter__(self) -> Self:
-        self._member, self._channel, self._metadata = await self._members.begin(Purpose.WATCH)
+        await self._lane.acquire()
+        try:
+            self._member, self._channel, self._metadata = await self._members.begin(Purpose.WATCH)
+        except BaseException:
+            self._lane.release()
+            raise
+        self._is_opening = True
         self._began = monotonic()
         self._task = asyncio.ensure_future(self._pump())
         self._task.add_done_callback(self._ended)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        self._opened()
         self._members.leave(Purpose.WATCH, self._member)
         self._task.cancel()
         await asyncio.wait([self._task])
@@ -53,7 +62,14 @@ class WatchPump:
         if isinstance(response, RegistryError):
             raise response
         self._is_open = True
+        self._opened()
         return response
+
+    def _opened(self) -> None:
+        """Somebody else may open a watch: ours stands, or does not."""
+        if self._is_opening:
+            self._is_opening = False
+            self._lane.release()
 
     async def _pump(self) -> None:
         try:
