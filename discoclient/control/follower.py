@@ -22,6 +22,12 @@ logger = logging.getLogger("discoclient.registry")
 
 BURST = 100
 """Events that are told as one change at most, if they are there already when the first one is taken in."""
+REST = 4.0
+"""Passing on a change is followed by a rest of so many times as long as that took, if the next one comes that soon. A change
+of a small service is passed on at once; a hundred a second, of 10,000 instances, leave the application four fifths of a core.
+"""
+LONGEST_REST = 0.5
+"""Seconds at most: it may have taken so long because the process was stopped."""
 
 _LEVELS = {"broke": logging.INFO, "compacted": logging.INFO}
 _DOUBTS = {"repaired", "rewound", "stalled"}
@@ -65,6 +71,8 @@ class Follower(Generic[T]):
         self._tasks: dict[Do, asyncio.Task[None]] = {}
         self._events: asyncio.Queue[tuple[asyncio.Task[None] | None, Event | None]] = asyncio.Queue()
         self._owed: frozenset[str] | None = None  # changes that could not be passed on yet
+        self._rests_until = 0.0
+        self._is_resting = False  # with something to pass on, perhaps
         self.departed: dict[str, T] = {}
         """The last records of what went away with the changes that are being passed on."""
         self.last_error: RegistryError | None = None
@@ -128,6 +136,8 @@ class Follower(Generic[T]):
         """What happened, or ``None`` when it is time for the machine's next step."""
         while True:
             wake_at = self._machine.wake_at
+            if self._is_resting:
+                wake_at = self._rests_until if wake_at is None else min(wake_at, self._rests_until)
             try:
                 async with asyncio.timeout(None if wake_at is None else max(0.0, wake_at - self._clock())):
                     task, event = await self._events.get()
@@ -209,6 +219,10 @@ class Follower(Generic[T]):
         was_refused, self._is_refused = self._is_refused, machine.refusal is not None
         if machine.refusal is not None and not was_refused:
             self._on_refused(machine.refusal)
+        began = self._clock()
+        self._is_resting = began < self._rests_until
+        if self._is_resting:
+            return
         changed = machine.take_change()
         self.departed |= machine.take_departed()
         if changed is None and self._owed is None:
@@ -223,6 +237,8 @@ class Follower(Generic[T]):
         else:
             self._owed = None
             self.departed = {}
+        now = self._clock()
+        self._rests_until = now + min(LONGEST_REST, REST * (now - began))
 
     def _log(self, notice: Notice) -> None:
         logger.log(_LEVELS.get(notice.kind, logging.WARNING), "%s: %s", self._range, notice.text)

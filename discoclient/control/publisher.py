@@ -31,7 +31,11 @@ logger = logging.getLogger("discoclient.control")
 REMEMBERED = 256
 """Endpoints that left, and are remembered in case that they come back: an ejected one stays ejected."""
 SHORTEST = 0.01
-"""Seconds between two rebuilds at least."""
+"""Seconds between two rebuilds at least, where nothing but time has passed."""
+REST, LONGEST_REST = 20.0, 1.0
+"""And so many times as long as the last one took, but no more seconds than that: where hundreds come and go there is always a
+newcomer that is due for more.
+"""
 
 
 class Publisher:
@@ -68,6 +72,7 @@ class Publisher:
         self._held: dict[str, tuple[Endpoint, float]] = {}  # with when they vanished
         self._memory: LRUCache[str, Endpoint] = LRUCache(REMEMBERED)
         self._timer: asyncio.TimerHandle | None = None
+        self._took = 0.0  # the last rebuild
         self._on_idle = on_idle
         self._finishing: list[Endpoint] = []
 
@@ -199,6 +204,7 @@ class Publisher:
     def _rebuild(self, slots: Iterable[Slot]) -> None:
         """Under the lock."""
         assert self.snapshot is not None
+        began = self._clock()
         for slot in slots:
             try:
                 slot.view = self._build(slot.preferences, self.snapshot)
@@ -207,6 +213,7 @@ class Publisher:
                 # A caller's balancer goes on with its old view, and the others with theirs.
                 slot.failure = error
                 logger.exception("%s: the balancer %r failed", self.service, slot.preferences.balancer)
+        self._took = self._clock() - began
 
     def _schedule(self) -> None:
         """See to the next moment at which a view changes by itself: newcomers get more, and who was held is gone."""
@@ -222,7 +229,7 @@ class Publisher:
             self._timer.cancel()
             self._timer = None
         if due:
-            wait = max(SHORTEST, min(due) - now)
+            wait = max(SHORTEST, min(LONGEST_REST, REST * self._took), min(due) - now)
             self._timer = asyncio.get_running_loop().call_later(wait, self._refresh)
 
     def _refresh(self) -> None:

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from discoclient.balancing.balancer import RoundRobin
 from discoclient.balancing.endpoint import Endpoint, Rank
 from discoclient.balancing.picker import Picker
+from discoclient.balancing.weights import Candidates
 from discoclient.control.emitter import Emitter
 from discoclient.control.publisher import REMEMBERED, Publisher
 from discoclient.control.slot import Slot
@@ -245,6 +247,37 @@ def test_a_newcomers_view_is_rebuilt_until_it_has_its_whole_share(stage: Stage) 
         assert found == pytest.approx(factor / (4 + factor), rel=0.12)
     stage.advance(600.0)
     assert stage.fired == 10, "once for each step, and then no more"
+
+
+class Dear(RoundRobin):
+    """A balancer whose pickers take *cost* seconds to build."""
+
+    def __init__(self, stage: Stage, cost: float) -> None:
+        self.stage, self.cost = stage, cost
+
+    def picker(self, endpoints: Candidates, rng: Random) -> Picker:
+        self.stage.now += self.cost
+        return super().picker(endpoints, rng)
+
+
+@pytest.mark.parametrize(("cost", "least", "most"), [(0.0, 90, 100), (0.002, 15, 26), (600.0, 1, 1)])
+def test_where_newcomers_are_always_due_for_more_a_dear_view_is_rebuilt_less_often(
+    stage: Stage, cost: float, least: int, most: int
+) -> None:
+    dear = Dear(stage, 0.0)
+    slot = stage.slot(balancer=dear)
+    fleet = [instance(number) for number in range(250)]
+    stage.publish(*fleet[:150])
+    stage.advance(60.0)
+    for number in range(150, 250):  # one every 0.01 s, so that each second one of them is due so often
+        stage.publish(*fleet[:number])
+        stage.advance(0.01)
+    dear.cost = cost
+    stage.publish(*fleet)
+    fired = stage.fired
+    stage.advance(1.0)
+    assert least <= stage.fired - fired <= most
+    assert slot.view is not None
 
 
 def test_each_slot_has_the_ramp_of_its_own_policy(stage: Stage) -> None:
