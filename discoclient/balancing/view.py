@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -66,13 +66,11 @@ def build_view(
 ) -> View:
     """First what is ready; then what is ready with a weight of 0; then the unready; then the held; what drains never."""
     everyone = list(endpoints.values())
-    ranks = sorted({endpoint.rank for endpoint in everyone} - {Rank.NEVER})
-    ready = [endpoint for endpoint in everyone if endpoint.rank is Rank.FIRST]
-    ramps, rebuild_at = newcomers(ready, preferences.slow_start, now)
+    ramps, rebuild_at = newcomers(_ranked(everyone).get(Rank.FIRST, ()), preferences.slow_start, now)
 
     def tiers(wanted: Sequence[Endpoint]) -> tuple[Picker, ...]:
-        groups = ([endpoint for endpoint in wanted if endpoint.rank is rank] for rank in ranks)
-        return tuple(_by_version(group, ramps, preferences, rng) for group in groups if group)
+        ranked = _ranked(wanted)
+        return tuple(_by_version(ranked[rank], ramps, preferences, rng) for rank in sorted(ranked))
 
     return View(
         snapshot,
@@ -81,6 +79,18 @@ def build_view(
         rebuild_at,
         lambda version: tiers([endpoint for endpoint in everyone if endpoint.instance.version == version]),
     )
+
+
+def _ranked(endpoints: Iterable[Endpoint]) -> dict[Rank, list[Endpoint]]:
+    """Those that may be called, by rank: in one go, for there may be thousands."""
+    ranked: dict[Rank, list[Endpoint]] = {}
+    for endpoint in endpoints:
+        try:
+            ranked[endpoint.rank].append(endpoint)
+        except KeyError:
+            ranked[endpoint.rank] = [endpoint]
+    ranked.pop(Rank.NEVER, None)
+    return ranked
 
 
 def _by_version(

@@ -32,7 +32,8 @@ class Candidates(tuple[Endpoint, ...]):
             return endpoints
         made = cls(endpoints)
         if factors:
-            made.weights = tuple(endpoint.weight * factors.get(endpoint.id, 1.0) for endpoint in made)
+            factor = factors.get
+            made.weights = tuple([endpoint.weight * factor(endpoint.id, 1.0) for endpoint in made])
         else:
             made.weights = tuple([endpoint.weight for endpoint in made])
         return made
@@ -51,8 +52,11 @@ class WeightClasses:
             self._bounds = [1.0]
             return
         groups: dict[float, list[Endpoint]] = {}
+        group, group_weight = list[Endpoint](), -1.0
         for endpoint, weight in zip(self.everyone, self.weights, strict=True):
-            groups.setdefault(weight, []).append(endpoint)
+            if weight != group_weight:  # seldom: most weigh the same
+                group, group_weight = groups.setdefault(weight, []), weight
+            group.append(endpoint)
         if not any(groups):
             groups = {1.0: list(self.everyone)} if self.everyone else {}
         ordered = sorted(
