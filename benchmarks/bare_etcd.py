@@ -48,6 +48,11 @@ class BareEtcd:
         request = rpc.PutRequest(key=key.encode(), value=value, lease=lease)
         return int((await self._call("KV/Put", request, "Put")).header.revision)
 
+    async def delete(self, key: str) -> int:
+        """The revision of the change."""
+        request = rpc.DeleteRangeRequest(key=key.encode())
+        return int((await self._call("KV/DeleteRange", request, "DeleteRange")).header.revision)
+
     async def put_all(self, entries: Sequence[tuple[str, bytes]], lease: int) -> None:
         for start in range(0, len(entries), _PUTS_A_TRANSACTION):
             puts = [
