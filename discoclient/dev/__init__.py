@@ -11,6 +11,7 @@ from __future__ import annotations
 from .binary import EtcdBinary, EtcdNotFound, find_etcd, find_etcdctl
 from .cluster import EtcdCluster
 from .failures import EtcdFailed, EtcdRefused, ForeignListener
+from .grpc_proxy import GrpcProxy
 from .member import EtcdMember, MemberStatus
 from .tls import TLSFiles
 
@@ -22,6 +23,7 @@ __all__ = [
     "EtcdNotFound",
     "EtcdRefused",
     "ForeignListener",
+    "GrpcProxy",
     "MemberStatus",
     "TLSFiles",
     "find_etcd",

@@ -19,6 +19,17 @@ from ..protocol import Untrusted
 
 __all__ = ["NotSpoken", "TokenRefused", "is_about_certificates", "translate"]
 
+_SAID = {
+    "compacted": Status.OUT_OF_RANGE,
+    "future revision": Status.OUT_OF_RANGE,
+    "lease not found": Status.NOT_FOUND,
+    "permission denied": Status.PERMISSION_DENIED,
+    "invalid auth token": Status.UNAUTHENTICATED,
+    "invalid user ID or password": Status.INVALID_ARGUMENT,
+    "user name is empty": Status.INVALID_ARGUMENT,
+}
+"""What a member's words mean. A grpc-proxy passes these on, and not the status that came with them."""
+
 
 class TokenRefused(RegistryUnavailable):
     """The member does not take our token (any more): it restarted, the token expired, or users or roles were changed
@@ -40,7 +51,10 @@ def translate(error: BaseException, member: str) -> RegistryError:
     if not isinstance(error, GRPCError):
         return Untrusted(text) if is_about_certificates(error) else RegistryUnavailable(text)
     message = error.message or ""
-    match error.status:
+    status = error.status
+    if status is Status.UNKNOWN:
+        status = next((meant for words, meant in _SAID.items() if words in message), status)
+    match status:
         case Status.UNAUTHENTICATED:
             return TokenRefused(text)
         case Status.UNKNOWN | Status.INVALID_ARGUMENT if "auth" in message and "is old" in message:

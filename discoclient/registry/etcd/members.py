@@ -188,7 +188,8 @@ class Members:
                 channel = await member.channel(purpose)
         except TimeoutError as error:
             raise translate(error, member.name) from error
-        # LeaseKeepAlive is a stream for etcd; one request and its end make it a call like any other.
+        # LeaseKeepAlive is a stream for etcd. We end it when the answer is there: for grpc-proxy, an end that comes with the
+        # request is a client that is gone, and gets none.
         kind: type[ServiceMethod[Any, Any]] = (
             StreamStreamMethod if purpose is Purpose.LEASE else UnaryUnaryMethod
         )
@@ -196,8 +197,10 @@ class Members:
 
         async def exchange() -> Any:
             async with method.open(timeout=left, metadata=metadata) as stream:
-                await stream.send_message(request, end=True)
+                await stream.send_message(request, end=purpose is not Purpose.LEASE)
                 answer = await stream.recv_message()
+                if purpose is Purpose.LEASE:
+                    await stream.cancel()
             if answer is None:
                 raise GRPCError(Status.UNAVAILABLE, "the stream ended without an answer")
             return answer

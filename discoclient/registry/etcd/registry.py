@@ -24,6 +24,9 @@ __all__ = ["EtcdRegistry"]
 PAGE = 2000
 """Keys a page of a list: about 0.7 MB with usual records, far from gRPC's and etcd's limits."""
 
+RENEWAL_TIMEOUT = 0.75
+"""Seconds that a member may take at least to renew a short lease. A grpc-proxy takes half a second."""
+
 
 class EtcdRegistry:
     """A `Registry` over etcd's gRPC API, with every call bounded and every member tried."""
@@ -200,7 +203,7 @@ class _EtcdLease:
             self._rpc.LeaseKeepAliveResponse,
             purpose=Purpose.LEASE,
             lane=Lane.LEASE,
-            timeout=min(ATTEMPT_TIMEOUT, max(0.5, self.ttl / 4)),
+            timeout=min(ATTEMPT_TIMEOUT, max(RENEWAL_TIMEOUT, self.ttl / 4)),
         )
         if reply.TTL <= 0:  # etcd's way to say that the lease is gone; not an error of gRPC
             raise LeaseExpired(f"lease {self.id:x} is gone")
