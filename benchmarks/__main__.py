@@ -22,7 +22,7 @@ from typing import Any
 from discoclient import __version__
 from discoclient.dev import EtcdNotFound, find_etcd
 
-from . import clients, convergence, deploy, idle, large, overhead, pick, sharing, sidecar, trouble
+from . import clients, convergence, deploy, idle, large, overhead, pick, scale, sharing, sidecar, trouble
 from .at_once import run_at_once
 from .figures import tables
 from .report_picture import draw
@@ -41,6 +41,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "trouble": trouble,
     "deploy": deploy,
     "sidecar": sidecar,
+    "scale": scale,
 }
 REPORT = Path("build/bench/report.json")
 PREVIOUS = REPORT.with_name("previous.json")
