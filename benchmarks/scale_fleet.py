@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from discoclient.dev import EtcdCluster
 from discoclient.dev.grpc_proxy import GrpcProxy, read_metrics
+from discoclient.system.waiting import wait_until
 
 from .children import Child
 from .figures import Role, Row, Section, percentile
@@ -22,7 +23,8 @@ __all__ = ["measure"]
 _SERVICE = "experiment"
 _WATCHERS, _EVENTS = "etcd_debugging_mvcc_watcher_total", "etcd_debugging_mvcc_events_total"
 _SENT = "etcd_network_client_grpc_sent_bytes_total"
-_AIM_WATCHES = 2.0
+_AIM_WATCHES = 5.0
+"""One, and those that a busy proxy has not merged yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def _idle(etcd: EtcdCluster, plan: Plan) -> Section:
 def _churn(
     etcd: EtcdCluster, plan: Plan, way: str, url: str, ports: list[int], proxies: tuple[int, ...]
 ) -> list[Row]:
-    before = _read(etcd, _WATCHERS)
+    before, told = _read(etcd, _WATCHERS), _read(etcd, _EVENTS)
     with ExitStack() as stack:
         streams = stack.enter_context(Child("scale_streams", _SERVICE, plan.callers - plan.busy, *ports))
         callers = [
@@ -120,31 +122,37 @@ def _churn(
         )
         for child in (streams, *callers, churn):
             child.wait_ready()
-        time.sleep(min(2.0, plan.seconds))
+        few = _AIM_WATCHES if proxies else plan.callers
+        wait_until(lambda: _are_settled(_read(etcd, _WATCHERS) - before, few, bool(proxies)), timeout=20.0)
         meter, proxy_meter = Meter.of(etcd), Meter(proxies)
         client_meter = Meter([child.pid for child in callers])
         events, sent = _read(etcd, _EVENTS), _read(etcd, _SENT)
         watches = _read(etcd, _WATCHERS) - before
         time.sleep(plan.seconds)
         took = time.monotonic() - meter.began
+        until = time.monotonic()
         cpu, proxy_cpu, client_cpu = meter.read(), proxy_meter.read(), client_meter.read()
         events, sent = (_read(etcd, _EVENTS) - events) / took, (_read(etcd, _SENT) - sent) / took
         memory = resident(*(member.pid for member in etcd.members if member.pid is not None))
         proxy_memory = resident(*proxies)
         made = churn.collect()
         time.sleep(0.2)
+        for_each = (_read(etcd, _EVENTS) - told) / len(made)
         late = [
             each for child in callers for each in delays(child.collect()["noted"], made, since=meter.began)
         ]
         streams.collect()
     stand(etcd.registry_url, [_SERVICE], plan.instances)  # what left is there again
+    rate = sum(meter.began <= sent_at <= until for _, sent_at, _ in made) / took
     direct = not proxies
     role: Role = "reference" if direct else "ours"
     rows = [
         Row(f"{way}: watches at etcd", role, "watches", (watches,), None if direct else _AIM_WATCHES),
         Row(f"{way}: etcd's CPU", role, "% of a core", (cpu,)),
         Row(f"{way}: etcd's memory", role, "MB", (memory,)),
+        Row(f"{way}: changes", "reference", "1/s", (rate,)),
         Row(f"{way}: events out of etcd", role, "1/s", (events,)),
+        Row(f"{way}: events out of etcd for each change", role, "events", (for_each,)),
         Row(f"{way}: sent by etcd", role, "MB/s", (sent / 1e6,)),
         Row(f"{way}: CPU of a caller", role, "% of a core", (client_cpu / plan.busy,)),
         Row(f"{way}: from a put's return to the view, p50", role, "ms", (percentile(late, 0.5),)),
@@ -156,6 +164,11 @@ def _churn(
             Row("the proxy's memory", "ours", "MB", (proxy_memory,)),
         ]
     return rows
+
+
+def _are_settled(watches: float, wanted: float, are_merged: bool) -> bool:
+    """A proxy merges watches one by one, and only while something is told."""
+    return 0 < watches <= wanted if are_merged else watches >= wanted
 
 
 def _read(etcd: EtcdCluster, name: str) -> float:
