@@ -43,9 +43,16 @@ def measure(*, quick: bool) -> Iterator[Section]:
     plan = Plan(20, 3, 1, 20, 100, 0.5) if quick else Plan(500, 150, 5, 100, 100, 8.0)
     with EtcdCluster(nodes=3) as etcd:
         stand(etcd.registry_url, [_SERVICE], plan.instances)
+        nobody = _read(etcd, _WATCHERS)
         yield _idle(etcd, plan)
+
+        def are_gone() -> bool:
+            return _read(etcd, _WATCHERS) <= nobody
+
+        wait_until(are_gone, timeout=20.0)
         ports = [member.client_port for member in etcd.members]
         rows = _churn(etcd, plan, "straight to the members", etcd.registry_url, ports, ())
+        wait_until(are_gone, timeout=20.0)
         with GrpcProxy([f"127.0.0.1:{port}" for port in ports]) as proxy:
             assert proxy.pid is not None
             rows += _churn(

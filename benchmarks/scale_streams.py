@@ -28,8 +28,8 @@ _DEFAULT_WINDOW = 65_535
 def opening(service: str) -> bytes:
     """Everything that the client of one watch has to say, for ever: nothing has to be answered."""
     connection = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
-    connection.local_settings[SettingCodes.INITIAL_WINDOW_SIZE] = _WINDOW
     connection.initiate_connection()
+    connection.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: _WINDOW})
     connection.increment_flow_control_window(_WINDOW - _DEFAULT_WINDOW)
     headers = {
         ":method": "POST",

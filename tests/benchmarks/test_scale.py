@@ -82,6 +82,7 @@ def test_a_simulated_caller_is_a_watch_at_etcd_and_is_sent_what_changes(etcd: Et
     with Child("scale_streams", "simulated", 7, member.client_port) as streams:
         assert streams.wait_ready().hello == {"ready": 7}
         eventually(lambda: read_metrics(member.client_port, watchers)[watchers] == before + 7)
-        etcd.etcdctl("put", f"{prefix_of('simulated')}a", "x" * 1000)
+        for _ in range(3):  # more than HTTP/2's first window
+            etcd.etcdctl("put", f"{prefix_of('simulated')}a", "x" * 100_000)
         told = streams.collect()
-    assert told["bytes"] > 7 * 1000
+    assert told["bytes"] > 7 * 3 * 100_000
