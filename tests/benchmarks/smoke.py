@@ -73,6 +73,18 @@ AIMS = {
         ("sidecar, HTTP: failed", 0.0),
         ("sidecar, HTTP: p99, around a change in terms of other times", 1.5),
     },
+    "scale": {
+        ("growth per doubling: CPU under churn", 2.3),
+        ("growth per doubling: CPU for each view", 2.3),
+        ("growth per doubling: CPU until all is known", 2.3),
+        ("growth per doubling: memory above that of one instance", 2.3),
+        ("growth per doubling: bytes until all is known", 2.3),
+        ("growth per doubling: CPU until all are watched", 2.3),
+        ("growth per doubling: idle CPU", 2.3),
+        ("growth per doubling: memory", 2.3),
+        ("growth per doubling: bytes until all are watched", 2.3),
+        ("through one grpc-proxy: watches at etcd", 5.0),
+    },
 }
 CLIENTS = {
     ("Async, 32 in flight: requests/s, AsyncDiscoClient, 64 instances / AsyncDiscoClient", 0.9),
@@ -115,8 +127,8 @@ if find_sidecar():
         if name.startswith("disco run --replace:")
     }
 
-ROUNDS = {"clients": 1, "trouble": 1, "deploy": 1, "sidecar": 1, "sharing": 2}
-"""At least, where five rounds of a quick run would not be quick; a full run has three."""
+ROUNDS = {"clients": 1, "trouble": 1, "deploy": 1, "sidecar": 1, "sharing": 2, "scale": 1}
+"""At least, where five rounds of a quick run would not be quick; a full run has three, and `scale` several sizes instead."""
 
 
 def check_results(name: str, results: dict[str, Any], output: str, errors: str) -> None:
@@ -219,6 +231,20 @@ def check_deploy(sections: list[dict[str, Any]]) -> None:
     counted = [row for section in sections for row in section["rows"] if row["aim"] == 0]
     assert len(counted) == (11 if find_sidecar() else 7)
     assert all(row["is_met"] for row in counted), counted
+
+
+def check_scale(sections: list[dict[str, Any]]) -> None:
+    """Watches are counted, and so are bytes, also on a busy machine: twice the size is twice as many, or fewer."""
+    for section in sections:
+        for row in section["rows"]:
+            if "watches at etcd" in row["name"] or "doubling: bytes" in row["name"]:
+                assert row["is_met"] in (True, None), row
+    rows = rows_of(sections[-1])
+    direct, proxied = (
+        rows[f"{way}: events out of etcd for each change"][0]
+        for way in ("straight to the members", "through one grpc-proxy")
+    )
+    assert proxied < direct / 2
 
 
 def check_idle(sections: list[dict[str, Any]]) -> None:
