@@ -40,7 +40,7 @@ class Plan:
 
 
 def measure(*, quick: bool) -> Iterator[Section]:
-    plan = Plan(20, 3, 1, 20, 100, 0.5) if quick else Plan(500, 150, 5, 100, 100, 8.0)
+    plan = Plan(20, 2, 1, 20, 100, 0.3) if quick else Plan(500, 150, 5, 100, 100, 8.0)
     with EtcdCluster(nodes=3) as etcd:
         stand(etcd.registry_url, [_SERVICE], plan.instances)
         nobody = _read(etcd, _WATCHERS)

@@ -19,7 +19,7 @@ _AIM = 2.3
 
 def measure(*, quick: bool) -> Section:
     sizes = (10, 20) if quick else (125, 250, 500, 1_000)
-    seconds = 0.5 if quick else 12.0
+    seconds = 0.2 if quick else 12.0
     rows: list[Row] = []
     spent: list[float] = []
     idle: list[float] = []

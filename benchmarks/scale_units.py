@@ -34,7 +34,7 @@ def measure(*, quick: bool) -> Section:
         rows = asyncio.run(_calls(etcd, calls, keys))
         rows.append(Row("a key with an instance, memory of each member", "ours", "kB", (per_key,)))
         rows += asyncio.run(_leases(etcd, keys))
-        rows += _events(etcd, streams, 0.5 if quick else 5.0)
+        rows += _events(etcd, streams, 0.3 if quick else 5.0)
     return Section(
         "What one of each costs etcd, three members together",
         rows,

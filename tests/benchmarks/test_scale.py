@@ -52,6 +52,7 @@ def test_delays_are_of_the_changes_that_were_made_in_time_and_known() -> None:
     noted = [(10, 1.010, 0.0), (12, 1.030, 0.0)]
     made = [(9, 0.9, 0.95), (10, 1.0, 1.005), (11, 1.01, 1.02), (12, 1.02, 1.025), (13, 1.03, 1.04)]
     assert delays(noted, made, since=1.0) == pytest.approx([5.0, 10.0, 5.0])
+    assert delays(noted, made, since=9.0) == pytest.approx([60.0, 5.0, 10.0, 5.0]), "rather than none"
     with pytest.raises(RuntimeError):
         delays([], made, since=1.0)
 
