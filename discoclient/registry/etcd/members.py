@@ -199,7 +199,7 @@ class Members:
             async with method.open(timeout=left, metadata=metadata) as stream:
                 await stream.send_message(request, end=purpose is not Purpose.LEASE)
                 answer = await stream.recv_message()
-                if purpose is Purpose.LEASE:
+                if purpose is Purpose.LEASE and answer is not None:
                     await stream.cancel()
             if answer is None:
                 raise GRPCError(Status.UNAVAILABLE, "the stream ended without an answer")
