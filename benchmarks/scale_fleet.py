@@ -23,8 +23,8 @@ __all__ = ["measure"]
 _SERVICE = "experiment"
 _WATCHERS, _EVENTS = "etcd_debugging_mvcc_watcher_total", "etcd_debugging_mvcc_events_total"
 _SENT = "etcd_network_client_grpc_sent_bytes_total"
-_AIM_WATCHES = 5.0
-"""One, and those that a busy proxy has not merged yet."""
+_AIM_WATCHES = 10.0
+"""One, and those that a proxy has not merged yet: it does so when there is something to tell."""
 
 
 @dataclass(frozen=True, slots=True)

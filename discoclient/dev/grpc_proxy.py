@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
-import tempfile
 import urllib.request
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +14,7 @@ from ..system.process import Process, end, pause, send, spawn
 from ..system.waiting import wait_until
 from .binary import EtcdBinary, clean_environment, find_etcd
 from .failures import EtcdFailed, ForeignListener
+from .folder import DataFolder
 
 __all__ = ["GrpcProxy", "read_metrics"]
 
@@ -31,7 +29,7 @@ class GrpcProxy:
         self.endpoints = tuple(endpoints)
         self._binary = binary
         self._process: Process | None = None
-        self._folder: Path | None = None
+        self._folder: DataFolder | None = None
         self.port = 0
 
     @property
@@ -46,7 +44,7 @@ class GrpcProxy:
         """Start it, and wait until it listens. Raises `EtcdFailed`."""
         binary = self._binary or find_etcd()
         self.port = self.port or pick_ports()[0]
-        self._folder = self._folder or Path(tempfile.mkdtemp(prefix="disco-grpc-proxy-"))
+        self._folder = self._folder or DataFolder.temporary()
         command = [
             str(binary.path),
             "grpc-proxy",
@@ -54,9 +52,9 @@ class GrpcProxy:
             f"--endpoints={','.join(self.endpoints)}",
             f"--listen-addr=127.0.0.1:{self.port}",
             f"--advertise-client-url=127.0.0.1:{self.port}",
-            f"--data-dir={self._folder / 'data'}",
+            f"--data-dir={self._folder.path / 'data'}",
         ]
-        log_path = self._folder / "log"
+        log_path = self._folder.path / "log"
         with log_path.open("ab") as log:
             self._process = process = spawn(command, env=clean_environment(), stdout=log, stderr=log)
 
@@ -96,7 +94,7 @@ class GrpcProxy:
         """End it, and remove its folder. Can be called again."""
         self.kill()
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.close()
             self._folder = None
 
     def __enter__(self) -> Self:
