@@ -109,7 +109,12 @@ async def _leases(etcd: EtcdCluster, count: int) -> list[Row]:
         for _ in range(0, count, _AT_ONCE):
             await asyncio.gather(*(bare.lease() for _ in range(_AT_ONCE)))
     return [
-        Row("a lease, memory of each member", "ours", "kB", (1000 * (_memory(etcd) - before) / count / 3,))
+        Row(
+            "a lease, memory of each member",
+            "ours",
+            "kB",
+            (max(0.0, 1000 * (_memory(etcd) - before) / count / 3),),
+        )
     ]
 
 

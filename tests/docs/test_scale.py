@@ -34,7 +34,7 @@ TTL = float(inspect.signature(register).parameters["ttl"].default)
         ("at most 2 a second for each process and service", WRITES / PERIOD == 2.0),
         ("half a presence write a second", OBSERVE_PERIOD == 2.0),
         ("four times as long as that view took", follower.REST == 4.0),
-        ("never more than a fifth of a core", 1 / (1 + follower.REST) == 0.2),
+        ("views never take more than a fifth of a core", 1 / (1 + follower.REST) == 0.2),
         ("a thousand watches, a hundred on each connection", STREAMS == 100),
         ("Services that nobody has called for a minute", LINGER == 60.0),
         ("64 questions are under way at a time", CALLS == 64),
