@@ -28,4 +28,5 @@ class Ticket:
         self.endpoint.heard(self, now)
 
     def close(self) -> None:
-        self.endpoint.finish(self)
+        if self.is_open:  # else it is closed for good
+            self.endpoint.finish(self)
