@@ -154,7 +154,7 @@ class AsyncWire:
 
     def tracing(self) -> AsyncWire:
         """As in `SyncWire`."""
-        if self._options.engine == "httpcore":
+        if not self._options.is_native:
             return self
         with self._lock:
             if self._tracing is None:

@@ -120,8 +120,11 @@ class SyncWire:
         self._tracing: SyncWire | None = None
 
     def tracing(self) -> SyncWire:
-        """The wire for requests with the extension ``trace``: whoever uses that means the names of httpcore's events."""
-        if self._options.engine == "httpcore":
+        """The wire for requests with the extension ``trace``: whoever uses that means the names of httpcore's events.
+
+        A transport that is lent stays: it may know the only way there is.
+        """
+        if not self._options.is_native:
             return self
         with self._lock:
             if self._tracing is None:
