@@ -18,6 +18,7 @@ from ..model.instance import Instance
 from ..model.outcome import Outcome, OutcomeKind
 from .carrying import AsyncCarrier, Carrier
 from .http1 import failures
+from .http1.reader import ProtocolChange
 
 __all__ = [
     "ENGINES",
@@ -188,8 +189,13 @@ def as_httpx(error: Exception) -> Exception:
 
 
 def _say(error: BaseException) -> str:
-    """Its message, or that of what caused it: on trio httpcore says nothing about a certificate that is refused."""
+    """Its message, or that of what caused it: on trio httpcore says nothing about a certificate that is refused.
+
+    And where another engine could do it, which one.
+    """
     cause = error.__cause__ or error.__context__
+    if isinstance(cause, ProtocolChange):
+        return f"{error}: engine='httpcore' lets it"
     return str(error) or (_say(cause) if cause is not None else "")
 
 

@@ -6,7 +6,7 @@ import httptools
 
 from .head import Field, Head
 
-__all__ = ["BadResponse", "ResponseReader"]
+__all__ = ["BadResponse", "ProtocolChange", "ResponseReader"]
 
 MOST_BYTES = 100 * 1024
 """Of a head, or of trailers; what httpcore takes."""
@@ -28,6 +28,10 @@ class BadResponse(Exception):
     """What came is no response that may be used."""
 
 
+class ProtocolChange(BadResponse):
+    """It changes to another protocol, and nobody here would speak that."""
+
+
 class _Excess(Exception):
     """More came than the response."""
 
@@ -44,35 +48,10 @@ class ResponseReader:
     """
 
     __slots__ = (
-        "_codings",
-        "_early",
-        "_fields",
-        "_interim_seen",
-        "_is_head",
-        "_known",
-        "_known_bytes",
-        "_left",
-        "_may_switch",
-        "_most_bytes",
-        "_most_fields",
-        "_options",
-        "_parser",
-        "_reason",
-        "_size",
-        "_unread",
-        "head",
-        "interim",
-        "is_begun",
-        "is_chunked",
-        "is_complete",
-        "is_persistent",
-        "is_switched",
-        "length",
-        "pieces",
-        "rest",
-        "status",
-        "trailers",
-    )
+        "_codings", "_early", "_fields", "_interim_seen", "_is_head", "_known", "_known_bytes", "_left", "_may_switch",
+        "_most_bytes", "_most_fields", "_options", "_parser", "_reason", "_size", "_unread", "head", "interim", "is_begun",
+        "is_chunked", "is_complete", "is_persistent", "is_switched", "length", "pieces", "rest", "status", "trailers",
+    )  # fmt: skip
 
     head: Head
 
@@ -357,7 +336,7 @@ class ResponseReader:
             raise BadResponse("it sends interim responses without end")
         if head.status == 101:
             if not self._may_switch:
-                raise BadResponse("it changes the protocol, and was not asked to")
+                raise ProtocolChange("it changes the protocol (101)")
             self.begin(head)
             self.is_switched = self.is_complete = True
             return
