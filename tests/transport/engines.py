@@ -13,9 +13,9 @@ from discoclient.transport.native_async import AsyncNativeCarrier
 from discoclient.transport.native_sync import NativeCarrier
 from tests.client.shells import SHELLS, Shell
 
-__all__ = ["carried_by", "engine_for", "everywhere", "tracer", "ways"]
+__all__ = ["TLS", "carried_by", "engine_for", "everywhere", "tracer", "ways"]
 
-_TLS = ssl.create_default_context()  # one for all: it is dear
+TLS = ssl.create_default_context()  # one for all: it is dear
 
 PAIRS = [
     (shell, engine)
@@ -40,7 +40,7 @@ def engine_for(shell: Shell, engine: str, **options: Any) -> Any:
     if engine != "lent":
         return engine
     kind = httpx.HTTPTransport if shell.is_sync else httpx.AsyncHTTPTransport
-    options.setdefault("verify", _TLS)
+    options.setdefault("verify", TLS)
 
     def lend(instance: Instance) -> Any:
         return kind(**options)
