@@ -85,7 +85,8 @@ async def test_an_idle_connection_is_given_up_a_second_before_the_server_does(
         clock.advance(closed)
         await client.get()
         assert server.accepted == 2
-        await shell.eventually(lambda: server.connections == 1, what="the expired one is closed")
+        # One that is not to be kept at all may be gone before anybody looks.
+        await shell.eventually(lambda: server.connections <= 1, what="the expired one is closed")
 
 
 def closing_what_was_idle(clock: IdleClock, keepalive: float) -> Behaviour:
