@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import httpx
@@ -192,12 +192,18 @@ class _AsyncStream:
         self._stream = stream
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        parts = aiter(self._stream)
         try:
-            async for part in self._stream:
+            async for part in parts:
                 yield part
                 self._carrier.bound(None, failures.ReadExpired)
         except httpx.TransportError as error:
             raise self._carrier._translate(error) from error
+        finally:
+            if isinstance(
+                parts, AsyncGenerator
+            ):  # the deadline ends it in the middle, and trio wants it to be closed
+                await parts.aclose()
 
     async def aclose(self) -> None:
         await self._stream.aclose()

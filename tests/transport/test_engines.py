@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.client.fleet import Fleet
 from tests.client.shells import Shell, in_every_shell
 from tests.support.http2 import Http2Server
 from tests.support.servers import (
+    Exchange,
     answer,
     blackhole,
     break_off,
@@ -28,6 +30,7 @@ from tests.support.servers import (
     echo,
     never,
     refused_port,
+    reset_unanswered,
     stream,
 )
 from tests.transport.engines import carried_by, engine_for, everywhere, ways
@@ -181,6 +184,7 @@ async def test_errors_are_httpx_s_own(shell: Shell, engine: str, fleet: Fleet) -
         never(): httpx.ReadTimeout,
         close_unanswered(): httpx.RemoteProtocolError,
         break_off(): httpx.RemoteProtocolError,
+        reset_unanswered(): httpx.ReadError,
     }
     for number, (behaviour, kind) in enumerate(expected.items()):
         fleet.add(behaviour, service=f"experiment-{number}")
@@ -192,6 +196,37 @@ async def test_errors_are_httpx_s_own(shell: Shell, engine: str, fleet: Fleet) -
                     await ask()
                 assert type(raised.value) is kind
                 assert raised.value.request.url.host == f"experiment-{number}"
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Async generator:ResourceWarning"
+)  # trio's, of the body that httpcore leaves
+@everywhere
+@in_every_shell
+async def test_who_takes_nothing_is_a_write_timeout(shell: Shell, engine: str, fleet: Fleet) -> None:
+    async def deaf(exchange: Exchange) -> None:
+        await exchange.wait_until(lambda: False)
+
+    fleet.add(deaf, server={"receive_buffer": 65_536})
+    timeout = httpx.Timeout(5.0, write=0.05)
+    async with shell.client(engine=engine_for(shell, engine), retry=ONCE, timeout=timeout) as client:
+        with pytest.raises(httpx.WriteTimeout):
+            await client.post(content=b"x" * 16_000_000)
+    gc.collect()  # while that warning is let through
+    assert fleet.in_flight() == 0
+
+
+@everywhere
+@in_every_shell
+async def test_what_can_not_be_sent_is_the_caller_s_own_error(
+    shell: Shell, engine: str, fleet: Fleet
+) -> None:
+    server = fleet.add()
+    async with shell.client(engine=engine_for(shell, engine)) as client:
+        with pytest.raises(httpx.LocalProtocolError):
+            await client.get(headers={"x-name": "a\r\nb: c"})
+        assert await client.port() == server.port
+    assert server.requests == 1
 
 
 @everywhere

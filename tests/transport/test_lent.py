@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -231,6 +232,31 @@ async def test_a_deadline_holds_between_the_pieces_of_a_body(shell: Shell, fleet
             async with client.stream(**bounded) as response:
                 await client.read(response)
     assert fleet.in_flight() == 0
+
+
+@pytest.mark.parametrize("shell", [Shell("asyncio"), Shell("trio")], ids=lambda shell: shell.name)
+@in_every_shell
+async def test_a_body_that_a_deadline_ends_is_closed_and_not_left_to_the_collector(
+    shell: Shell, fleet: Fleet
+) -> None:
+    """As httpx has them, bodies are async generators; trio warns of one that is left."""
+    fleet.register(port=1)
+    ended = []
+
+    class Endless(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            try:
+                while True:
+                    yield b"x"
+            finally:
+                ended.append(self)
+
+    lender = Lender(at_0=lambda request: httpx.Response(200, stream=Endless()))
+    async with shell.client(engine=lender, timeout=None) as client:
+        await client.wait_ready()
+        with pytest.raises(DeadlineExceeded):
+            await client.get(extensions={"disco": {"deadline": 0.2}})
+        assert len(ended) == 1
 
 
 # ---- when it is closed
