@@ -194,23 +194,10 @@ class Endpoint:
             return self._judge(ticket, outcome, now, policy, veto, rng)
 
     def learn_success(
-        self,
-        ticket: Ticket,
-        latency: float,
-        now: float,
-        *,
-        is_warm: bool,
-        window: float,
-        is_over: bool = False,
+        self, ticket: Ticket, latency: float, now: float, *, is_warm: bool, window: float
     ) -> None:
-        """`learn` for what nearly always is: a good answer, and no probe. All in one place: it is in every call's way.
-
-        *is_over*: the answer is all there, so the ticket is closed, too.
-        """
+        """`learn` for what nearly always is: a good answer, and no probe. All in one place: it is in every call's way."""
         with self._lock:
-            if is_over and ticket.is_open:
-                ticket.is_open = False
-                self.in_flight -= 1
             self._waiting -= ticket.is_waiting
             ticket.is_waiting = False
             self._quiet_since = now
@@ -222,8 +209,6 @@ class Endpoint:
             self._stamp = now
             self._penalty = 0.0
             self._accrual.note_success(now, window)
-        if is_over and self.on_idle is not None and not self.in_flight:
-            self.on_idle()
 
     def note_server_error(self) -> None:
         with self._lock:

@@ -78,13 +78,10 @@ class Caller:
         ledger.record(now)
         return send
 
-    def is_done(
-        self, send: Send, status: int, latency: float, now: float, *, is_warm: bool, is_over: bool = False
-    ) -> bool:
+    def is_done(self, send: Send, status: int, latency: float, now: float, *, is_warm: bool) -> bool:
         """Whether a first attempt's answer of *status* ends the call, and was learnt from: as a rule it does.
 
-        *is_over*: its body is here, too; then the ticket is closed. If not, a flow of the attempt is to be told its outcome.
-        Not for calls with hooks or hedges, nor for a body that is wanted whole and is not here.
+        Else a flow of the attempt is to be told its outcome. Not for calls with hooks, hedges or a body that is wanted whole.
         """
         ticket = send.ticket
         if status in DOUBTFUL or ticket.is_probe or self.ledger.is_curious:
@@ -93,7 +90,7 @@ class Caller:
         if status >= 500:
             endpoint.note_server_error()
         window = self.ledger.policies.outlier.success_window
-        endpoint.learn_success(ticket, latency, now, is_warm=is_warm, window=window, is_over=is_over)
+        endpoint.learn_success(ticket, latency, now, is_warm=is_warm, window=window)
         return True
 
     def flow(self, call: Call, send: Send | None = None) -> CallFlow:
