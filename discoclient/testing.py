@@ -138,7 +138,7 @@ class TestRegistry:
             (store,) = stores
             # One that is ahead knows a history that a wiped registry does not have any more, and has yet to notice.
             await _wait_until(
-                lambda: all(at <= resolver.revision <= store.revision for resolver, at in due.items())
+                lambda: all(at <= resolver.applied <= store.revision for resolver, at in due.items())
             )
 
     async def _wipe(self) -> None:
@@ -159,7 +159,7 @@ class TestRegistry:
             await registry.set_down(False)
             await _wait_until(
                 lambda: all(
-                    resolver.phase is Phase.LIVE and resolver.revision <= stores[0].revision
+                    resolver.phase is Phase.LIVE and resolver.applied <= stores[0].revision
                     for resolver in followers
                 )
             )

@@ -73,6 +73,8 @@ class Follower(Generic[T]):
         self._owed: frozenset[str] | None = None  # changes that could not be passed on yet
         self._rests_until = 0.0
         self._is_resting = False  # with something to pass on, perhaps
+        self.applied = 0
+        """Everything up to this revision was passed on; ``revision`` is ahead of it during a rest."""
         self.departed: dict[str, T] = {}
         """The last records of what went away with the changes that are being passed on."""
         self.last_error: RegistryError | None = None
@@ -226,6 +228,7 @@ class Follower(Generic[T]):
         changed = machine.take_change()
         self.departed |= machine.take_departed()
         if changed is None and self._owed is None:
+            self.applied = machine.revision
             return
         self._owed = (self._owed or frozenset()) | (changed or frozenset())
         try:
@@ -237,6 +240,7 @@ class Follower(Generic[T]):
         else:
             self._owed = None
             self.departed = {}
+            self.applied = machine.revision
         now = self._clock()
         self._rests_until = now + min(LONGEST_REST, REST * (now - began))
 

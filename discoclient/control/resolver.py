@@ -128,6 +128,11 @@ class Resolver:
         return self._follower.revision
 
     @property
+    def applied(self) -> int:
+        """Everything up to this revision is in the views; ``revision`` may be ahead of it for a moment."""
+        return self._follower.applied
+
+    @property
     def skipped(self) -> Mapping[str, str]:
         """The keys that hold no valid record, with the reason."""
         return dict(self._follower.skipped)

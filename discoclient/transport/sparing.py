@@ -68,6 +68,8 @@ class SparingFace:
             self._urls.keep(url, base, request.url)
         return request
 
+    build_request.__wrapped__ = httpx.Client.build_request  # type: ignore[attr-defined]  # whose signature it has
+
     @property
     def cookies(self) -> httpx.Cookies:
         """As httpx's."""
