@@ -15,6 +15,7 @@ from contextlib import (
     contextmanager,
 )
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
@@ -68,19 +69,30 @@ def known(target: Target) -> Iterator[str]:
         yield registry.url
 
 
-@asynccontextmanager
-async def _async_disco(target: Target) -> AsyncIterator[AsyncCall]:
-    from discoclient import AsyncDiscoClient
+def _paths(target: Target, *, is_new: bool) -> Callable[[], str]:
+    """What gives the path to ask for: always the same, or one that was not asked for before."""
+    if not is_new:
+        return lambda: target.path
+    numbers = count()
+    return lambda: f"{target.path}?n={next(numbers)}"
 
-    with known(target) as registry:
-        async with AsyncDiscoClient(SERVICE, registry=registry) as client:
-            await client.wait_ready(_TIMEOUT)
-            path = target.path
 
-            async def call() -> None:
-                _check((await client.get(path)).status_code)
+def _async_disco(*, is_new: bool = False) -> Callable[[Target], AbstractAsyncContextManager[AsyncCall]]:
+    @asynccontextmanager
+    async def open_(target: Target) -> AsyncIterator[AsyncCall]:
+        from discoclient import AsyncDiscoClient
 
-            yield call
+        with known(target) as registry:
+            async with AsyncDiscoClient(SERVICE, registry=registry) as client:
+                await client.wait_ready(_TIMEOUT)
+                path = _paths(target, is_new=is_new)
+
+                async def call() -> None:
+                    _check((await client.get(path())).status_code)
+
+                yield call
+
+    return open_
 
 
 def _async_httpx(make: Callable[[], Any]) -> Callable[[Target], AbstractAsyncContextManager[AsyncCall]]:
@@ -156,7 +168,8 @@ async def _pyreqwest(target: Target) -> AsyncIterator[AsyncCall]:
 
 
 ASYNC: Mapping[str, Callable[[Target], AbstractAsyncContextManager[AsyncCall]]] = {
-    "disco": _async_disco,
+    "disco": _async_disco(),
+    "disco_paths": _async_disco(is_new=True),
     "httpx": _async_httpx(_httpx),
     "httpx2": _async_httpx(_httpx2),
     "httpx_aiohttp": _async_httpx(_httpx_aiohttp),
@@ -166,14 +179,17 @@ ASYNC: Mapping[str, Callable[[Target], AbstractAsyncContextManager[AsyncCall]]] 
 }
 
 
-@contextmanager
-def _disco(target: Target) -> Iterator[Callable[[], SyncCall]]:
-    from discoclient import DiscoClient
+def _disco(*, is_new: bool = False) -> Callable[[Target], AbstractContextManager[Callable[[], SyncCall]]]:
+    @contextmanager
+    def open_(target: Target) -> Iterator[Callable[[], SyncCall]]:
+        from discoclient import DiscoClient
 
-    with known(target) as registry, DiscoClient(SERVICE, registry=registry) as client:
-        client.wait_ready(_TIMEOUT)
-        path = target.path
-        yield lambda: lambda: _check(client.get(path).status_code)
+        with known(target) as registry, DiscoClient(SERVICE, registry=registry) as client:
+            client.wait_ready(_TIMEOUT)
+            path = _paths(target, is_new=is_new)
+            yield lambda: lambda: _check(client.get(path()).status_code)
+
+    return open_
 
 
 def _sync_httpx(
@@ -271,7 +287,8 @@ def _http_client(target: Target) -> Iterator[Callable[[], SyncCall]]:
 
 
 SYNC: Mapping[str, Callable[[Target], AbstractContextManager[Callable[[], SyncCall]]]] = {
-    "disco": _disco,
+    "disco": _disco(),
+    "disco_paths": _disco(is_new=True),
     "httpx": _sync_httpx(_httpx_sync),
     "httpx2": _sync_httpx(_httpx2_sync),
     "http_client": _http_client,

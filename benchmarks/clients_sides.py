@@ -32,6 +32,7 @@ class Side(NamedTuple):
 
 _ASYNC: dict[str, Side] = {
     "disco": Side("AsyncDiscoClient", "ours", "asyncio", "disco", "memory"),
+    "disco_paths": Side("AsyncDiscoClient, a new path each time", "ours", "asyncio", "disco_paths", "memory"),
     "disco_etcd": Side("AsyncDiscoClient, etcd", "ours", "asyncio", "disco", "etcd"),
     "disco_64": Side("AsyncDiscoClient, 64 instances", "ours", "asyncio", "disco", "many"),
     "httpx_nginx": Side("httpx through nginx", "reference", "asyncio", "httpx", "nginx"),
@@ -54,6 +55,7 @@ def _on_uvloop(side: Side) -> Side:
 ASYNC_SIDES: Mapping[str, Side] = _ASYNC | {f"{key}_uvloop": _on_uvloop(_ASYNC[key]) for key in _ON_UVLOOP}
 SYNC_SIDES: Mapping[str, Side] = {
     "disco": Side("DiscoClient", "ours", "threads", "disco", "memory"),
+    "disco_paths": Side("DiscoClient, a new path each time", "ours", "threads", "disco_paths", "memory"),
     "disco_64": Side("DiscoClient, 64 instances", "ours", "threads", "disco", "many"),
     "httpx_nginx": Side("httpx through nginx", "reference", "threads", "httpx", "nginx"),
     "httpx": Side("httpx, direct", "reference", "threads", "httpx", "direct"),

@@ -49,6 +49,8 @@ ASYNC_32 = (
     Ratio("rate", "disco", "aiohttp", 0.4),
     Ratio("rate", "disco", "httpx_aiohttp"),
     Ratio("rate", "disco", "floor"),
+    Ratio("rate", "disco_paths", "httpx_nginx"),
+    Ratio("rate", "disco_paths", "aiohttp"),
     Ratio("rate", "disco_etcd", "disco"),
     Ratio("rate", "disco_64", "disco", 0.9),
     Ratio("rate", "disco_uvloop", "httpx_nginx_uvloop"),
@@ -63,6 +65,7 @@ ASYNC_1 = (
 SYNC_1 = (
     Ratio("rate", "disco", "httpx_nginx", 1.8),
     Ratio("rate", "disco", "httpx"),
+    Ratio("rate", "disco_paths", "httpx_nginx"),
     Ratio("rate", "disco", "requests"),
     Ratio("rate", "disco_64", "disco", 0.9),
 )
