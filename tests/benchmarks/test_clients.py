@@ -143,6 +143,7 @@ def test_the_comparison_goes_on_without_nginx_and_without_other_clients(
     sides = {row.name.rpartition(": ")[0] for row in once.rows if row.role != "compared"}
     assert sides == {
         "DiscoClient",
+        "DiscoClient, a new path each time",
         "DiscoClient, 64 instances",
         "httpx, direct",
         "http.client, direct",
