@@ -98,6 +98,10 @@ class Exchange:
         """End the connection, as a server that exits does."""
         self._writer.close()
 
+    def say_no_more(self) -> None:
+        """End this side of the connection, and leave the caller's open."""
+        self._writer.write_eof()
+
     def reset(self) -> None:
         """End it with a TCP reset, as a machine that lost its memory does."""
         _set_linger(self._writer.get_extra_info("socket"))

@@ -176,6 +176,9 @@ class AsyncConnection(Bounded, Connection):
         """
         self._streamed, self._wanted, self._on_head = streamed, _HEAD, on_head
         if not self._is_enough():
+            if self.head_at:  # it came while the request was sent, and with more than was taken then
+                on_head(self.head_at)
+                self.release()
             await self._wait(timeout)
         self._wanted, self._on_head = _BODY, None
         return self.reader.head
@@ -223,9 +226,12 @@ class AsyncConnection(Bounded, Connection):
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():  # another task's
+            waiter.set_exception(ReadFailure("the connection was closed while somebody waited for it"))
         self.is_busy = False
         self.is_lost = True
-        if hasattr(self, "transport"):
+        if hasattr(self, "transport") and not self.is_over:
             self.transport.abort()
 
     # ---- waiting

@@ -22,7 +22,8 @@ class Connection(asyncio.Protocol):
     """What both have in common that use it: `AsyncConnection`, and the sidecar's, which has no tasks.
 
     ``is_busy``: a request is under way. ``is_used``: it has served one before. ``is_lost``: there is no use in writing to it.
-    ``is_full``: it takes no more for now. ``is_held``: it is not read, for whoever uses it can't keep up.
+    ``is_full``: it takes no more for now. ``is_held``: it is not read, for whoever uses it can't keep up. ``is_over``: its
+    transport has told its end, and is not to be touched again.
     """
 
     __slots__ = (
@@ -32,6 +33,7 @@ class Connection(asyncio.Protocol):
         "is_full",
         "is_held",
         "is_lost",
+        "is_over",
         "is_used",
         "reader",
         "transport",
@@ -47,6 +49,7 @@ class Connection(asyncio.Protocol):
         self.is_lost = False
         self.is_full = False
         self.is_held = False
+        self.is_over = False
         self._poll: select.poll | None = None
 
     # ---- for whoever uses it
@@ -63,7 +66,7 @@ class Connection(asyncio.Protocol):
         """It takes no more for now."""
 
     def drained(self) -> None:
-        """It takes more again."""
+        """It takes more again; or never will, and whoever waits for that should not."""
 
     def left(self) -> None:
         """The service closed it while it was idle."""
@@ -72,7 +75,8 @@ class Connection(asyncio.Protocol):
         """At once: nothing that matters is on its way."""
         self.is_busy = False
         self.is_lost = True
-        self.transport.abort()
+        if not self.is_over:  # asyncio's fails at that, if it had closed itself once all was written
+            self.transport.abort()
 
     def has_news(self) -> bool:
         """Whether something has arrived that nobody waits for: as a rule the end of the connection."""
@@ -118,10 +122,12 @@ class Connection(asyncio.Protocol):
             self.answered()
         elif self.reader.is_complete:
             self.is_lost = True
+            self.drained()
         else:  # left to itself, the transport would wait until all is sent, perhaps for ever
             self.failed(ClosedEarly("closed before the response was complete"))
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.is_over = True
         if error is not None and self.is_busy and not self.reader.is_complete:
             self._read_last_words()
         is_busy, self.is_busy, self.is_lost = self.is_busy, False, True
@@ -129,6 +135,8 @@ class Connection(asyncio.Protocol):
             self.left()
         elif not self.reader.is_complete:
             self.failed(error or ClosedEarly("closed before the response was complete"))
+        else:
+            self.drained()
 
     def pause_writing(self) -> None:
         self.is_full = True
