@@ -41,6 +41,7 @@ class SyncConnection(Bounded):
     __slots__ = (
         "_failure",
         "_has_write_failed",
+        "_is_reset",
         "_poll",
         "_socket",
         "_timeout",
@@ -60,6 +61,7 @@ class SyncConnection(Bounded):
         self.is_used = False
         self.is_lost = False
         self._has_write_failed = False
+        self._is_reset = False
         self._failure: RemoteProtocolFailure | None = None
         self._socket: socket.socket | None = None
         self._timeout: float | None = None
@@ -117,6 +119,7 @@ class SyncConnection(Bounded):
     def begin(self, *, is_head: bool) -> None:
         """A request follows; *is_head*: whose response has no body."""
         self._has_write_failed = False
+        self._is_reset = False
         self._failure = None
         self.head_at = 0.0
         self.reader.expect(is_head=is_head)
@@ -134,8 +137,8 @@ class SyncConnection(Bounded):
                 view = view[carrier.send(view) :]
         except TimeoutError as error:
             raise WriteExpired("the service took nothing for too long") from error
-        except OSError:
-            self._has_write_failed = True
+        except OSError as error:
+            self._note_broken(error)
 
     def write_body(
         self, head: bytes, body: bytes | Iterable[bytes], frame: BodyFrame, timeout: float | None
@@ -190,13 +193,18 @@ class SyncConnection(Bounded):
             data = self._socket.recv(SMALL)
         except BlockingIOError:
             return False
-        except OSError:
-            self._has_write_failed = True
+        except OSError as error:
+            self._note_broken(error)
             return True
         if not data:
             return False  # it has said all it will say, and may read on
         self._feed(data)
         return self.reader.status >= 400 and self.reader.is_complete
+
+    def _note_broken(self, error: OSError) -> None:
+        """What it said before may still be read. The system tells of a reset once; after that it looks like an end."""
+        self._has_write_failed = True
+        self._is_reset |= isinstance(error, ConnectionResetError)
 
     # ---- its response
 
@@ -255,6 +263,8 @@ class SyncConnection(Bounded):
             self._feed(data)
             return
         self.is_lost = True
+        if self._is_reset and reader.status:
+            raise ReadFailure("the service reset the connection")
         if not reader.feed_eof():
             raise RemoteProtocolFailure(reader.what_is_missing())
 
