@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from .carrying import Answer, Terms
-from .http1.failures import ConnectFailure
+from .http1.failures import ConnectFailure, ReadFailure
 from .http1.head import Field, Head
 from .http1.sync_connection import SyncConnection
 from .http1.writer import BodyFrame, head_of
@@ -132,18 +132,24 @@ class NativeCarrier(SyncConnection):
 class NativeStream:
     """A response's body."""
 
-    __slots__ = ("_carrier", "_is_open", "_timeout")
+    __slots__ = ("_carrier", "_is_cut", "_is_open", "_timeout")
 
     def __init__(self, carrier: NativeCarrier, timeout: float | None) -> None:
         self._carrier = carrier
         self._timeout = timeout
         self._is_open = True
+        self._is_cut = False
 
     def __iter__(self) -> Iterator[bytes]:
         carrier, timeout = self._carrier, self._timeout
         try:
-            while self._is_open and (piece := carrier.read(timeout)):
+            while self._is_open:
+                piece = carrier.read(timeout)
+                if not piece:
+                    return
                 yield piece
+            if self._is_cut:
+                raise ReadFailure("the response was closed before it was read to its end")
         except BaseException:
             self.close()
             raise
@@ -151,6 +157,8 @@ class NativeStream:
     def close(self) -> None:
         if self._is_open:
             self._is_open = False
+            reader = self._carrier.reader  # whose next response may be another request's
+            self._is_cut = bool(reader.pieces) or not reader.is_complete
             self._carrier.finish()
 
 
