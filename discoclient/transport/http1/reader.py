@@ -114,6 +114,9 @@ class ResponseReader:
             self._parse(data)
             if self.status and self.length is not None and not self.is_switched:
                 self._remember(data)
+        elif self.is_complete:
+            self._note_excess()
+            return
         else:
             self._parse(data)
         if self.is_complete:
