@@ -40,7 +40,8 @@ class Link(Bounded):
         carrier = self._stream.get_extra_info("socket") if self._stream is not None else None
         if carrier is not None:
             try:
-                carrier.shutdown(socket.SHUT_RDWR)
+                # TLS's own would first have whoever writes here go on in the clear.
+                socket.socket.shutdown(carrier, socket.SHUT_RDWR)
             except OSError:
                 return
 

@@ -39,7 +39,8 @@ class NativeCarrier(SyncConnection):
         return self.reader.is_begun
 
     def is_idle(self) -> bool:
-        return self.is_used and not self.is_lost and self._place.expiry > 0
+        # Busy is what a signal's handler leaves that raises between the response's head and whoever gets its body.
+        return self.is_used and not self.is_lost and self._place.expiry > 0 and not self.is_busy
 
     def is_overdue(self, now: float) -> bool:
         return now - self.idle_since >= self._place.expiry
@@ -120,7 +121,8 @@ class NativeCarrier(SyncConnection):
         carrier = self.carrier
         if carrier is not None:
             try:
-                carrier.shutdown(socket.SHUT_RDWR)
+                # TLS's own would first have whoever writes here go on in the clear.
+                socket.socket.shutdown(carrier, socket.SHUT_RDWR)
             except OSError:
                 return
 

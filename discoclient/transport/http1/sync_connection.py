@@ -33,7 +33,7 @@ SMALL = 65_536
 
 
 class SyncConnection(Bounded):
-    """``is_used``: it has served a request before. ``is_lost``: there is no use in it.
+    """``is_busy``: a request is under way. ``is_used``: it has served one before. ``is_lost``: there is no use in it.
 
     A *timeout* is in seconds, for each wait; ``deadline`` bounds it.
     """
@@ -48,6 +48,7 @@ class SyncConnection(Bounded):
         "deadline",
         "head_at",
         "idle_since",
+        "is_busy",
         "is_lost",
         "is_used",
         "reader",
@@ -58,6 +59,7 @@ class SyncConnection(Bounded):
         self.head_at = 0.0
         self.reader = ResponseReader()
         self.idle_since = 0.0
+        self.is_busy = False
         self.is_used = False
         self.is_lost = False
         self._has_write_failed = False
@@ -118,6 +120,7 @@ class SyncConnection(Bounded):
 
     def begin(self, *, is_head: bool) -> None:
         """A request follows; *is_head*: whose response has no body."""
+        self.is_busy = True
         self._has_write_failed = False
         self._is_reset = False
         self._failure = None
@@ -287,6 +290,7 @@ class SyncConnection(Bounded):
             and reader.is_persistent
             and not (self.is_lost or self._has_write_failed or self._failure)
         ):
+            self.is_busy = False
             self.is_used = True
             self.idle_since = now
             return True
