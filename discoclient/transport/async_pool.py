@@ -18,6 +18,7 @@ from .carrying import AsyncCarrier
 from .home import Home
 from .httpcore_carriers import AsyncHttpcoreCarrier
 from .lent_carriers import AsyncLentCarrier
+from .loan import Loan
 from .native_async import AsyncNativeCarrier
 from .wire import Place, WireOptions, lend, wire_errors
 
@@ -31,6 +32,7 @@ class AsyncPool:
         self._place = Place(endpoint, options)
         self._endpoint = endpoint
         self._lent = lend(options, endpoint, httpx.AsyncBaseTransport)
+        self._loan = None if self._lent is None else Loan()
         self._make = _maker(options, self._lent, is_asyncio=home.is_asyncio)
         self._home = home
         self._idle: deque[AsyncCarrier] = deque()
@@ -55,19 +57,22 @@ class AsyncPool:
         """The freshest idle carrier, or a new one that will connect by itself; with *is_fresh* a new one. Raises
         `httpx.PoolTimeout`.
         """
-        if self._room is not None:
-            try:
-                with anyio.fail_after(timeout):
-                    await self._room.acquire()
-            except TimeoutError:
-                raise httpx.PoolTimeout(
-                    f"all connections to {self._endpoint.instance.address} are in use"
-                ) from None
+        room, loan = self._room, self._loan
+        if loan is not None:
+            loan.enter()
+        has_room = False
         try:
+            if room is not None:
+                await _enter(room, timeout)
+            has_room = True
             carrier = (None if is_fresh else await self._freshest()) or self._make(self._place)
-        except BaseException:  # cancelled: asyncio's own cancellation heeds no shield
-            if self._room is not None:
-                self._room.release()
+        except BaseException as error:  # also cancelled: asyncio's own cancellation heeds no shield
+            if room is not None and has_room:
+                room.release()
+            await self._return_lent()
+            if isinstance(error, TimeoutError) and not has_room:
+                address = self._endpoint.instance.address
+                raise httpx.PoolTimeout(f"all connections to {address} are in use") from None
             raise
         self._busy.add(carrier)
         return carrier
@@ -89,8 +94,7 @@ class AsyncPool:
             self._idle.append(carrier)
             if len(self._idle) > 1 and self._idle[0].is_overdue(monotonic()):
                 await _close(self._idle.popleft())
-        if self._lent is not None and self._is_closed and not self._busy:
-            await self._lent.aclose()
+        await self._return_lent()
 
     def give_idle(self, carrier: AsyncCarrier) -> bool:
         """Whether *carrier* is taken back as `give` would, and nothing had to be waited for: nearly always."""
@@ -119,7 +123,7 @@ class AsyncPool:
     async def close(self) -> None:
         self._is_closed = True
         await self.close_idle()
-        if self._lent is not None and not self._busy:
+        if self._lent is not None and self._loan is not None and self._loan.end():
             await self._lent.aclose()
 
     async def end(self) -> None:
@@ -127,6 +131,14 @@ class AsyncPool:
         await self.close()
         while self._busy:
             await _close(self._busy.pop())
+        if self._lent is not None and self._loan is not None and self._loan.end(at_once=True):
+            await self._lent.aclose()
+
+    async def _return_lent(self) -> None:
+        """A request is over, or did not come to use it."""
+        if self._lent is not None and self._loan is not None and self._loan.leave():
+            with anyio.CancelScope(shield=True):
+                await self._lent.aclose()
 
     async def _freshest(self) -> AsyncCarrier | None:
         while self._idle:
@@ -135,6 +147,15 @@ class AsyncPool:
                 return carrier
             await _close(carrier)
         return None
+
+
+async def _enter(room: anyio.Semaphore, timeout: float | None) -> None:
+    """Raises `TimeoutError`; but where there is room no time is needed, also if there is none."""
+    try:
+        room.acquire_nowait()
+    except anyio.WouldBlock:
+        with anyio.fail_after(timeout):
+            await room.acquire()
 
 
 async def _close(carrier: AsyncCarrier) -> None:

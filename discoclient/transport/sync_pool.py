@@ -15,6 +15,7 @@ from ..balancing.endpoint import Endpoint
 from .carrying import Carrier
 from .httpcore_carriers import HttpcoreCarrier
 from .lent_carriers import LentCarrier
+from .loan import Loan
 from .native_sync import NativeCarrier
 from .room import Room
 from .wire import Place, WireOptions, lend, wire_errors
@@ -29,6 +30,7 @@ class SyncPool:
         self._place = Place(endpoint, options)
         self._endpoint = endpoint
         self._lent = lend(options, endpoint, httpx.BaseTransport)
+        self._loan = None if self._lent is None else Loan()
         self._make = _maker(options, self._lent)
         self._idle: deque[Carrier] = deque(maxlen=None)
         # Known here too, so that one whose response is forgotten can be closed.
@@ -41,10 +43,21 @@ class SyncPool:
         """The freshest idle carrier, or a new one that will connect by itself; with *is_fresh* a new one. Raises
         `httpx.PoolTimeout`.
         """
-        if self._room is not None and not self._room.enter(timeout):
-            raise httpx.PoolTimeout(f"all connections to {self._endpoint.instance.address} are in use")
-        carrier = (None if is_fresh else self._freshest()) or self._make(self._place)
-        self._busy.add(carrier)
+        room, loan = self._room, self._loan
+        if loan is not None:
+            loan.enter()
+        has_room = False
+        try:
+            if room is not None and not room.enter(timeout):
+                raise httpx.PoolTimeout(f"all connections to {self._endpoint.instance.address} are in use")
+            has_room = True
+            carrier = (None if is_fresh else self._freshest()) or self._make(self._place)
+            self._busy.add(carrier)
+        except BaseException:  # also a dead carrier that could not be closed, or a signal's handler
+            if room is not None and has_room:
+                room.leave()
+            self._return_lent()
+            raise
         return carrier
 
     def give(self, carrier: Carrier, *, is_broken: bool = False) -> None:
@@ -56,8 +69,7 @@ class SyncPool:
             # Only now: whoever gets the slot is to find the carrier here, and not to make another one.
             if self._room is not None:
                 self._room.leave()
-            if self._lent is not None and self._is_closed and not self._busy:
-                self._lent.close()
+            self._return_lent()
 
     def _freshest(self) -> Carrier | None:
         while True:
@@ -65,10 +77,15 @@ class SyncPool:
                 carrier = self._idle.pop()
             except IndexError:
                 return None
-            if carrier.is_idle() and not carrier.has_ended():
+            is_good = False
+            try:
+                is_good = carrier.is_idle() and not carrier.has_ended()
+            finally:
+                if not is_good:
+                    with wire_errors():
+                        carrier.close()
+            if is_good:
                 return carrier
-            with wire_errors():
-                carrier.close()
 
     def _keep_or_close(self, carrier: Carrier, is_broken: bool) -> None:
         if is_broken or not carrier.is_idle() or self._is_full():
@@ -91,7 +108,12 @@ class SyncPool:
     def close(self) -> None:
         self._is_closed = True
         self.close_idle()
-        if self._lent is not None and not self._busy:
+        if self._lent is not None and self._loan is not None and self._loan.end():
+            self._lent.close()
+
+    def _return_lent(self) -> None:
+        """A request is over, or did not come to use it."""
+        if self._lent is not None and self._loan is not None and self._loan.leave():
             self._lent.close()
 
     def _is_full(self) -> bool:
