@@ -65,6 +65,8 @@ class AsyncPool:
             if room is not None:
                 await _enter(room, timeout)
             has_room = True
+            if is_fresh and room is not None and self._idle:  # one more than there are requests
+                await _close(self._idle.popleft())
             carrier = (None if is_fresh else await self._freshest()) or self._make(self._place)
         except BaseException as error:  # also cancelled: asyncio's own cancellation heeds no shield
             if room is not None and has_room:

@@ -51,6 +51,8 @@ class SyncPool:
             if room is not None and not room.enter(timeout):
                 raise httpx.PoolTimeout(f"all connections to {self._endpoint.instance.address} are in use")
             has_room = True
+            if is_fresh and room is not None:
+                self._make_room()
             carrier = (None if is_fresh else self._freshest()) or self._make(self._place)
             self._busy.add(carrier)
         except BaseException:  # also a dead carrier that could not be closed, or a signal's handler
@@ -86,6 +88,13 @@ class SyncPool:
                         carrier.close()
             if is_good:
                 return carrier
+
+    def _make_room(self) -> None:
+        """One more is about to be made than there are requests: one that is idle has to go."""
+        try:
+            self._idle.popleft().close()
+        except IndexError:
+            return
 
     def _keep_or_close(self, carrier: Carrier, is_broken: bool) -> None:
         if is_broken or not carrier.is_idle() or self._is_full():

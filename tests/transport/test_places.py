@@ -10,9 +10,10 @@ import pytest
 
 from discoclient.balancing.endpoint import Endpoint
 from discoclient.model.instance import Instance
-from discoclient.transport.async_pool import AsyncWire
-from discoclient.transport.carrying import Carrier
-from discoclient.transport.sync_pool import SyncWire
+from discoclient.transport.async_pool import AsyncPool, AsyncWire
+from discoclient.transport.carrying import Carrier, Terms
+from discoclient.transport.home import Home
+from discoclient.transport.sync_pool import SyncPool, SyncWire
 from discoclient.transport.wire import WireOptions
 from tests.support.eventually import eventually, eventually_async
 from tests.support.servers import Servers
@@ -145,3 +146,37 @@ def test_a_lent_transport_of_which_nobody_took_anything_is_closed_at_once(endpoi
     assert lent.closed == 0
     wire.close()
     assert lent.closed == 1
+
+
+@pytest.mark.parametrize("is_fresh", [True, False])
+def test_a_fresh_connection_is_not_one_more_than_there_are_places(is_fresh: bool) -> None:
+    """Idle ones count too; and one that is just used again closes nothing."""
+    with Servers() as servers:
+        server = servers.start()
+        here = Endpoint(Instance(service="scene", id="s-1", host="127.0.0.1", port=server.port), now=0.0)
+        options = WireOptions(limits=ONE)
+        request = httpx.Request("GET", "http://scene/")
+        terms = Terms(connect_timeout=5.0, server_name="scene", streamed=())
+
+        def once(pool: SyncPool, *, is_fresh: bool) -> None:
+            carrier = pool.take(None, is_fresh=is_fresh)
+            carrier.carry(request, request.headers.raw, terms, lambda now: None)
+            pool.give(carrier)
+
+        pool = SyncPool(here, options)
+        once(pool, is_fresh=False)
+        once(pool, is_fresh=is_fresh)
+        eventually(lambda: server.connections == 1)
+        assert server.accepted == 1 + is_fresh
+        pool.close()
+
+        async def case() -> None:
+            pool = AsyncPool(here, options, Home(asyncio.get_running_loop()))
+            for fresh in (False, is_fresh):
+                carrier = await pool.take(None, is_fresh=fresh)
+                await carrier.carry(request, request.headers.raw, terms, lambda now: None)
+                await pool.give(carrier)
+            await eventually_async(lambda: server.connections == 1)
+            await pool.close()
+
+        run_on("asyncio", case)
