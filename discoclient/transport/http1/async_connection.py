@@ -35,7 +35,6 @@ HELD = 131_072
 """Bytes of a response's body that may wait for whoever streams it."""
 HAPPY_EYEBALLS = 0.25
 """Seconds until the next address of a host name is tried as well (RFC 8305, 5)."""
-
 CONTINUE = 1.0
 """Seconds that a service may take to say that it wants a body, if it is asked (curl's default, too)."""
 
@@ -93,10 +92,7 @@ class AsyncConnection(Bounded, Connection):
                 await loop.create_connection(lambda: self, host, port, **settings)
         except TimeoutError as error:
             raise ConnectExpired(f"no connection within {timeout:g} s") from error
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # ssl.SSLError among them; ValueError: a host that can't be one
+        except (OSError, ValueError) as error:  # also ssl.SSLError; ValueError: a host that can't be one
             raise ConnectFailure(str(error) or type(error).__name__) from error
 
     # ---- a request
