@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import httpx
 
 from .http1.head import Field
 
-__all__ = ["Answer", "AsyncCarrier", "Carrier", "Terms"]
+__all__ = ["Answer", "AsyncCarrier", "Carrier", "Raises", "Terms"]
+
+Raises: TypeAlias = type[Exception] | tuple[type[Exception], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,10 @@ class Answer:
 
 class Carrier(Protocol):
     """``deadline``: a moment of the monotonic clock, of the request that is under way. ``has_answer``: whether a byte of its
-    response has come.
+    response has come. ``raises``: what it raises when its connection fails, and nobody else.
     """
 
+    raises: ClassVar[Raises]
     deadline: float | None
 
     @property
@@ -95,6 +98,7 @@ class Carrier(Protocol):
 class AsyncCarrier(Protocol):
     """The async twin of `Carrier`."""
 
+    raises: ClassVar[Raises]
     deadline: float | None
 
     @property

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import httpcore
 import httpx
 
-from .carrying import Answer, Terms
+from .carrying import Answer, Raises, Terms
 from .http1.head import Field
 from .link import AsyncLinkedBackend, Link, LinkedBackend
 from .options import without_ours
@@ -20,6 +20,14 @@ __all__ = ["AsyncHttpcoreCarrier", "HttpcoreCarrier"]
 class _Linked:
     """What the link knows, for both flavours."""
 
+    raises: ClassVar[Raises] = (
+        httpcore.ConnectionNotAvailable,
+        httpcore.NetworkError,
+        httpcore.PoolTimeout,
+        httpcore.ProtocolError,
+        httpcore.TimeoutException,
+        httpcore.UnsupportedProtocol,
+    )
     _link: Link
     _aimed_at: httpcore.Origin
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 
-from .carrying import Answer, Terms
+from .carrying import Answer, Raises, Terms
 from .http1 import failures
 from .http1.bounded import Bounded
 from .http1.head import Field
@@ -31,6 +31,8 @@ _FAILURES: dict[type[httpx.TransportError], type[failures.Failure]] = {
 
 class _Lent(Bounded):
     """One request over the transport, which has connections of its own: so there is nothing to keep."""
+
+    raises: ClassVar[Raises] = failures.Failure
 
     def __init__(self, place: Place) -> None:
         self._place = place

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 
-from .carrying import Answer, Terms
+from .carrying import Answer, Raises, Terms
 from .http1.async_connection import AsyncConnection
-from .http1.failures import ConnectFailure, ReadFailure
+from .http1.failures import ConnectFailure, Failure, ReadFailure
 from .http1.head import Field, Head
 from .http1.writer import BodyFrame, head_of
 from .wire import Place
@@ -22,6 +22,8 @@ _NO_TIMEOUTS: Mapping[str, float | None] = {}
 
 class AsyncNativeCarrier(AsyncConnection):
     """An `AsyncCarrier`."""
+
+    raises: ClassVar[Raises] = Failure
 
     __slots__ = ("_head", "_headers", "_is_sent", "_place")
 

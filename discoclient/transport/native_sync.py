@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 
-from .carrying import Answer, Terms
-from .http1.failures import ConnectFailure, ReadFailure
+from .carrying import Answer, Raises, Terms
+from .http1.failures import ConnectFailure, Failure, ReadFailure
 from .http1.head import Field, Head
 from .http1.sync_connection import SyncConnection
 from .http1.writer import BodyFrame, head_of
@@ -23,6 +23,8 @@ _NO_TIMEOUTS: Mapping[str, float | None] = {}
 
 class NativeCarrier(SyncConnection):
     """A `Carrier`."""
+
+    raises: ClassVar[Raises] = Failure
 
     __slots__ = ("_head", "_headers", "_is_broken_off", "_is_sent", "_place")
 

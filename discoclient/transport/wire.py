@@ -235,6 +235,8 @@ def classify(
 def _kind(error: Exception, *, is_warm: bool, carrier: Carrier | AsyncCarrier | None) -> OutcomeKind:
     if carrier is not None and carrier.is_expired and is_timeout(error):
         return OutcomeKind.EXPIRED
+    if carrier is not None and not isinstance(error, carrier.raises):
+        return OutcomeKind.LOCAL  # of another engine's connection, which the request's body is read from
     if isinstance(error, _NOT_SENT):
         return OutcomeKind.NOT_SENT
     if type(error) not in _ERRORS or isinstance(error, _LOCAL):

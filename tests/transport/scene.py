@@ -1,4 +1,4 @@
-"""Clients with one attempt at one server, and the event loops on which an async one may live."""
+"""Clients with one attempt, and the event loops on which an async one may live."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ LOOPS = ("asyncio", "uvloop")
 _number = itertools.count()
 
 
-def _options(server: HttpServer, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _options(servers: tuple[HttpServer, ...], options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     service = f"scene-{next(_number)}"
     return service, {
-        "registry": f"static://{service}={server.url if server.tls else server.address}",
+        "registry": f"static://{service}={','.join(server.address for server in servers)}",
         "retry": RetryPolicy(max_attempts=1),
         "outlier": OutlierPolicy(max_ejected=0),
         "trust_env": False,
@@ -34,14 +34,14 @@ def _options(server: HttpServer, options: dict[str, Any]) -> tuple[str, dict[str
     }
 
 
-def sync_to(server: HttpServer, **options: Any) -> DiscoClient:
+def sync_to(*servers: HttpServer, **options: Any) -> DiscoClient:
     """With *options* instead of: one attempt, 5 s for each wait."""
-    service, made = _options(server, options)
+    service, made = _options(servers, options)
     return DiscoClient(service, **made)
 
 
-def async_to(server: HttpServer, **options: Any) -> AsyncDiscoClient:
-    service, made = _options(server, options)
+def async_to(*servers: HttpServer, **options: Any) -> AsyncDiscoClient:
+    service, made = _options(servers, options)
     return AsyncDiscoClient(service, **made)
 
 

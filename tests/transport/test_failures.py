@@ -33,7 +33,7 @@ TABLE = {
 
 
 def carrier(*, is_expired: bool = False, has_answer: bool = False) -> Any:
-    return SimpleNamespace(is_expired=is_expired, has_answer=has_answer)
+    return SimpleNamespace(is_expired=is_expired, has_answer=has_answer, raises=Exception)
 
 
 @pytest.mark.parametrize("kind", OURS)
