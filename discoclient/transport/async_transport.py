@@ -238,9 +238,11 @@ class AsyncTrackedStream(httpx.AsyncByteStream):
             for part in parts:
                 yield part
             return
+        is_read = False
         try:
             async for part in self._stream:
                 yield part
+            is_read = True
         except Exception as error:
             if self._carrier.is_expired and is_timeout(error):
                 raise late("while the body was read") from error
@@ -248,6 +250,12 @@ class AsyncTrackedStream(httpx.AsyncByteStream):
             if ours is error:
                 raise
             raise ours from error
+        finally:
+            if (
+                not is_read
+            ):  # broken, or forgotten: the response refers to itself, and waits for the collector
+                with suppress(Exception):
+                    await self.aclose()
 
     @property
     def carrier(self) -> AsyncCarrier:

@@ -217,8 +217,10 @@ class TrackedStream(httpx.SyncByteStream):
         return iter(parts)
 
     def _stream_out(self) -> Iterator[bytes]:
+        is_read = False
         try:
             yield from self._stream
+            is_read = True
         except Exception as error:
             if self._carrier.is_expired and is_timeout(error):
                 raise late("while the body was read") from error
@@ -226,6 +228,12 @@ class TrackedStream(httpx.SyncByteStream):
             if ours is error:
                 raise
             raise ours from error
+        finally:
+            if (
+                not is_read
+            ):  # broken, or forgotten: the response refers to itself, and waits for the collector
+                with suppress(Exception):
+                    self.close()
 
     @property
     def carrier(self) -> Carrier:
