@@ -24,13 +24,16 @@ class Room:
         """Whether there was a place within *timeout* seconds."""
         door = threading.Lock()
         door.acquire()
-        with self._lock:
-            self._waiting.append(door)
-            self._let_in()
+        has_come = False
         try:
+            with self._lock:  # a signal's handler may raise from here on
+                has_come = True
+                self._waiting.append(door)
+                self._let_in()
             has_entered = door.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
         except BaseException:
-            self._give_up(door)
+            if has_come:
+                self._give_up(door)
             raise
         return has_entered or not self._give_up(door, is_entering=True)
 

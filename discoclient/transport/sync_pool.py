@@ -64,8 +64,8 @@ class SyncPool:
 
     def give(self, carrier: Carrier, *, is_broken: bool = False) -> None:
         """Take a carrier back after its response, or after its failure; *is_broken*: only to close it."""
-        self._busy.discard(carrier)
         try:
+            self._busy.discard(carrier)
             self._keep_or_close(carrier, is_broken)
         finally:
             # Only now: whoever gets the slot is to find the carrier here, and not to make another one.

@@ -14,8 +14,11 @@ from discoclient.balancing.endpoint import Endpoint
 from discoclient.model.instance import Instance
 from discoclient.transport import native_sync
 from discoclient.transport.carrying import Terms
+from discoclient.transport.http1.head import Head
+from discoclient.transport.http1.reader import BadResponse, ResponseReader
 from discoclient.transport.httpcore_carriers import HttpcoreCarrier
 from discoclient.transport.native_sync import NativeCarrier
+from discoclient.transport.room import Room
 from discoclient.transport.wire import Place, WireOptions
 from tests.support.eventually import eventually
 from tests.support.servers import Exchange, Servers, never
@@ -122,6 +125,43 @@ def test_what_is_broken_off_is_never_sent_in_the_clear(
         carrier.close()
     assert is_encrypted == [True]
     assert len(ended) == 1
+
+
+class InterruptedReader(ResponseReader):
+    def begin(self, head: Head) -> None:
+        interrupt()
+
+
+def test_what_a_signal_s_handler_raises_in_the_parser_is_no_bad_response() -> None:
+    """It would be taken for the service's fault, and the request would be tried again."""
+    with pytest.raises(KeyboardInterrupt):
+        InterruptedReader().feed(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    with pytest.raises(BadResponse):  # the negative control
+        ResponseReader().feed(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n")
+
+
+@pytest.mark.parametrize("is_free", [True, False])
+def test_who_is_interrupted_at_the_door_does_not_stand_in_the_way(
+    monkeypatch: pytest.MonkeyPatch, is_free: bool
+) -> None:
+    room = Room(1)
+    if not is_free:
+        assert room.enter(0.0)
+    let_in = Room._let_in
+
+    def then_interrupt(self: Room) -> None:
+        let_in(self)
+        monkeypatch.undo()
+        interrupt()
+
+    monkeypatch.setattr(Room, "_let_in", then_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        room.enter(0.0)
+    if not is_free:
+        assert not room.enter(0.0), "the negative control"
+        room.leave()
+    assert room.enter(0.0)
+    assert not room.enter(0.0)
 
 
 def interrupt(*args: object) -> None:

@@ -194,10 +194,12 @@ class ResponseReader:
         except httptools.HttpParserUpgrade:
             return
         except httptools.HttpParserCallbackError as error:
+            cause = error.__context__ or error.__cause__
+            if cause is not None and not isinstance(cause, Exception):
+                raise cause from None  # a signal's handler, in a callback of ours
             if self.status and self.is_complete:
                 self._note_excess()
                 return
-            cause = error.__context__ or error.__cause__
             raise cause if isinstance(cause, BadResponse) else BadResponse(str(cause or error)) from None
         except httptools.HttpParserError as error:
             if not self.is_complete:
