@@ -116,12 +116,10 @@ class ResponseReader:
                 self._remember(data)
         elif self.is_complete:
             self._note_excess()
-            return
         else:
             self._parse(data)
         if self.is_complete:
-            if data[-1:] == b"\n" and self._has_empty_lines(data):
-                self._note_excess()
+            self.is_persistent &= not (data[-1:] == b"\n" and self._has_empty_lines(data))
         elif self.length is not None and self.status:
             self._left = self.length - sum(map(len, self.pieces))
             self._parser = None
@@ -139,13 +137,10 @@ class ResponseReader:
             return "server disconnected " + (
                 "in the middle of a response's head" if self.is_begun else "without sending a response"
             )
+        missing = "server disconnected without sending the complete message body "
         if self.length is None:
-            return "server disconnected without sending the complete message body (incomplete chunked read)"
-        received = self.length - self._left
-        return (
-            "server disconnected without sending the complete message body "
-            f"(received {received} bytes, expected {self.length})"
-        )
+            return missing + "(incomplete chunked read)"
+        return missing + f"(received {self.length - self._left} bytes, expected {self.length})"
 
     def _parse(self, data: bytes) -> None:
         if self._parser is None and not self.status:
