@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from itertools import count
@@ -46,6 +46,7 @@ class Callers:
         self._threads: list[threading.Thread] = []
         self._stack = ExitStack()
         self._numbers = count()
+        self._sync_turns, self._async_turns = count(), count()
         self.is_posting = False
         """Whether some of the requests are POSTs. Each carries a number of its own."""
         self.calls: list[Call] = []
@@ -87,7 +88,7 @@ class Callers:
         interval = THREADS / self._rate
         due = monotonic() + interval * number / THREADS
         while not self._stop.wait(max(0.0, due - monotonic())):
-            post = self._post()
+            post = self._post(self._sync_turns)
             began = monotonic()
             try:
                 response = client.get("/") if post is None else client.post("/", content=str(post))
@@ -108,7 +109,7 @@ class Callers:
                 due = _next(due, interval)
 
     async def _call_once(self, client: AsyncDiscoClient) -> None:
-        post = self._post()
+        post = self._post(self._async_turns)
         began = monotonic()
         try:
             response = await (client.get("/") if post is None else client.post("/", content=str(post)))
@@ -116,10 +117,10 @@ class Callers:
         except httpx.HTTPError as error:
             self._failed("async", began, error, post)
 
-    def _post(self) -> int | None:
-        """What the next request is to carry, if it is to be a POST."""
-        number = next(self._numbers)
-        return number if self.is_posting and number % POST_EVERY == 0 else None
+    def _post(self, turns: Iterator[int]) -> int | None:
+        """What the next request is to carry, if it is to be a POST. *turns*: its caller's own, for callers may alternate."""
+        is_due = next(turns) % POST_EVERY == 0
+        return next(self._numbers) if self.is_posting and is_due else None
 
     def _answered(self, caller: str, began: float, response: httpx.Response, post: int | None) -> None:
         ended = monotonic()
