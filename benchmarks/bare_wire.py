@@ -20,7 +20,7 @@ from discoclient.transport.carrying import Answer, Terms
 from discoclient.transport.home import find_loop
 from discoclient.transport.sparing import SparingFace
 from discoclient.transport.sync_pool import SyncWire
-from discoclient.transport.wire import WireOptions
+from discoclient.transport.wire import WireOptions, wire_errors
 
 __all__ = ["AsyncBareClient", "AsyncNothing", "BareClient", "Nothing"]
 
@@ -73,7 +73,8 @@ class _BareWire(httpx.BaseTransport):
         began, pool = monotonic(), self._pool
         carrier = pool.take(request.extensions["timeout"].get("pool"))
         try:
-            answer = carrier.carry(request, request.headers.raw, _TERMS, _ignore)
+            with wire_errors():
+                answer = carrier.carry(request, request.headers.raw, _TERMS, _ignore)
         finally:
             pool.give(carrier)
         return _response(answer, began)
@@ -93,7 +94,8 @@ class _AsyncBareWire(httpx.AsyncBaseTransport):
             pool = self._pool = AsyncWire(WireOptions()).pool(find_loop(), self._endpoint)
         carrier = pool.take_idle() or await pool.take(request.extensions["timeout"].get("pool"))
         try:
-            answer = await carrier.carry(request, request.headers.raw, _TERMS, _ignore)
+            with wire_errors():
+                answer = await carrier.carry(request, request.headers.raw, _TERMS, _ignore)
         finally:
             if not pool.give_idle(carrier):
                 await pool.give(carrier)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from itertools import chain
 from random import Random
+from time import thread_time
 from typing import Generic, TypeVar
 
 from ..model.errors import RegistryError
@@ -26,6 +27,8 @@ REST = 4.0
 """Passing on a change is followed by a rest of so many times as long as that took, if the next one comes that soon. A change
 of a small service is passed on at once; a hundred a second, of 10,000 instances, leave the application four fifths of a core.
 """
+DEAR = 0.002
+"""Seconds of CPU that it may take without a rest: a service of a hundred instances needs a fifth of that."""
 LONGEST_REST = 0.5
 """Seconds at most: it may have taken so long because the process was stopped."""
 
@@ -56,7 +59,9 @@ class Follower(Generic[T]):
         on_refused: Callable[[RegistryError], None] = lambda error: None,
         recall: Callable[[], Listing | None] = lambda: None,
         prepare: Callable[[], Awaitable[object]] | None = None,
+        cost_clock: Callable[[], float] = thread_time,
     ) -> None:
+        """*cost_clock* counts the CPU's seconds that a change costs: that the machine is busy is no reason to rest."""
         self._registry = registry
         self._range = range
         self._on_change = on_change
@@ -67,6 +72,7 @@ class Follower(Generic[T]):
         self._phase = Phase.EMPTY
         self._is_refused = False
         self._clock = clock
+        self._cost_clock = cost_clock
         self._machine = WatchMachine(decode, settings=settings, rng=rng)
         self._tasks: dict[Do, asyncio.Task[None]] = {}
         self._events: asyncio.Queue[tuple[asyncio.Task[None] | None, Event | None]] = asyncio.Queue()
@@ -221,10 +227,10 @@ class Follower(Generic[T]):
         was_refused, self._is_refused = self._is_refused, machine.refusal is not None
         if machine.refusal is not None and not was_refused:
             self._on_refused(machine.refusal)
-        began = self._clock()
-        self._is_resting = began < self._rests_until
+        self._is_resting = self._clock() < self._rests_until
         if self._is_resting:
             return
+        cost = self._cost_clock()
         changed = machine.take_change()
         self.departed |= machine.take_departed()
         if changed is None and self._owed is None:
@@ -241,8 +247,9 @@ class Follower(Generic[T]):
             self._owed = None
             self.departed = {}
             self.applied = machine.revision
-        now = self._clock()
-        self._rests_until = now + min(LONGEST_REST, REST * (now - began))
+        took = self._cost_clock() - cost
+        if took >= DEAR:
+            self._rests_until = self._clock() + min(LONGEST_REST, REST * took)
 
     def _log(self, notice: Notice) -> None:
         logger.log(_LEVELS.get(notice.kind, logging.WARNING), "%s: %s", self._range, notice.text)

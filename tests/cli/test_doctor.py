@@ -3,6 +3,8 @@
 import json
 import os
 import platform
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -206,10 +208,17 @@ def test_a_static_registry_has_nothing_to_reach(disco: Disco) -> None:
     assert result.lines[-1] == "no warnings"
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder in which a socket's path is not too long, whatever the tests are run in."""
+    with tempfile.TemporaryDirectory(prefix="d") as folder:
+        yield Path(folder)
+
+
 def test_who_watches_for_the_host_is_told_where_watches_are_shared(
-    disco: Disco, records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    disco: Disco, records: Records, short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_path))
     url = f"{records.url}?share=1"
     assert "one watch per host: nobody watches for this host now" in disco("--registry", url, "doctor").out
     records.put(instance("experiment", "aaaaaaaa"))
@@ -217,7 +226,7 @@ def test_who_watches_for_the_host_is_told_where_watches_are_shared(
         assert handle.instances("experiment")
         expected = f"pid {os.getpid()} watches for this host"
         assert json.loads(disco("--registry", url, "doctor", "--json").out)["sharing"] == expected
-        (tmp_path / "discoclient").chmod(0o755)
+        (short_path / "discoclient").chmod(0o755)
         assert "not possible here" in disco("--registry", url, "doctor").out
-        (tmp_path / "discoclient").chmod(0o700)
+        (short_path / "discoclient").chmod(0o700)
     assert "one watch" not in disco("--registry", records.url, "doctor").out, "the negative control"

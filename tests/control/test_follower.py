@@ -68,6 +68,7 @@ class Slow:
             settings=WatchSettings(silence=1e6, resync=1e6),
             clock=self.clock,
             rng=Random(1),
+            cost_clock=self.clock,
         )
 
     def clock(self) -> float:
@@ -111,6 +112,12 @@ async def test_changes_that_are_dear_to_pass_on_are_passed_on_together_after_a_r
 async def test_without_a_rest_each_is_passed_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REST", 0.0)
     slow = Slow(cost=0.02)
+    await changed_twice(slow)
+    assert [keys for _, keys in slow.told] == [set(), {"/s/a"}, {"/s/b"}, {"/s/c"}]
+
+
+async def test_after_what_costs_little_there_is_no_rest() -> None:
+    slow = Slow(cost=module.DEAR * 0.5)
     await changed_twice(slow)
     assert [keys for _, keys in slow.told] == [set(), {"/s/a"}, {"/s/b"}, {"/s/c"}]
 
