@@ -41,12 +41,12 @@ class Plan(NamedTuple):
 
 _FULL = Plan(
     rounds=7,
-    seconds=1.0,
-    warm_up=0.25,
+    seconds=0.4,
+    warm_up=0.15,
     rates=(200.0, 800.0),
-    open_seconds=2.5,
-    bulk=BulkPlan(rounds=5, transfers=24),
-    wrk_seconds=2,
+    open_seconds=1.5,
+    bulk=BulkPlan(rounds=5, transfers=12),
+    wrk_seconds=1,
 )
 _QUICK = Plan(
     rounds=2,
