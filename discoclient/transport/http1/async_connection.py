@@ -27,7 +27,7 @@ from .writer import BodyFrame
 
 __all__ = ["AsyncConnection"]
 
-SLICE = 262_144
+SLICE = 1_048_576
 """Bytes of a body that are written at once; between two of them is looked whether the response is there already."""
 SMALL = 65_536
 """Bytes of a body that goes out with its head."""
